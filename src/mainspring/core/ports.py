@@ -1,0 +1,162 @@
+"""The four ports: what a system asks of the world, whatever stands behind it.
+
+`Database` (SQLite or PostgreSQL), `Log` (ordered events), `Blobs` (objects) and `Cache` (values that may vanish). A system
+names the ports it needs in its constructor; `core.wiring` passes the adapter that the configuration chose.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import msgspec
+from sqlalchemy import Executable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+class Rows(Protocol):
+    """What a statement gave back: tuples in the order of its columns."""
+
+    rowcount: int
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def all(self) -> list[Row]: ...
+
+    def first(self) -> Row | None:
+        """The first row, or None where there is none."""
+
+    def scalar(self) -> Any:
+        """The first column of the first row, or None."""
+
+
+class Connection(Protocol):
+    """A transaction in progress, as a plain function sees it. There is no commit: returning commits, raising rolls back."""
+
+    dialect: str
+    """`sqlite` or `postgresql`."""
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+        """Runs one SQLAlchemy Core statement, written once at module level with `bindparam`s.
+
+        Raises `Duplicate` (unique or primary key), `Violation` (another constraint), `Timeout` (deadline passed).
+        """
+
+    def execute_many(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
+        """Runs one statement without results for each set of parameters; gives the number of rows changed."""
+
+    def after_commit(self, hook: Callable[[], None]) -> None:
+        """Calls `hook` on the event loop once this transaction is durable, in commit order, before the caller is answered."""
+
+    def emit(self, topic: str, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Puts an event in the outbox; it reaches the Log if and only if this transaction commits."""
+
+
+class Database(Protocol):
+    """Transactions as plain synchronous functions: `function(connection, *args)`, run perhaps more than once."""
+
+    dialect: str
+
+    async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `function` on one consistent snapshot; writing raises."""
+
+    async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `function` and returns its result once it is durable. Raises what `function` raised, having changed nothing.
+
+        Raises `Unavailable` (503) without a database and `StorageFull` (507) on a full disk.
+        """
+
+    async def write_once(
+        self, key: str, digest: bytes, function: Callable[Concatenate[Connection, P], bytes], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[bytes, bool]:
+        """Like `write`, at most once for `key`: the result (at most 1 MiB) is stored in the same transaction.
+
+        Gives (result, replayed). Raises `KeyReused` (422) where `key` was used with another `digest`. Keys live 24 hours.
+        """
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One event of a topic's partition; `at_us` is microseconds UTC."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    at_us: int
+
+
+class Position(msgspec.Struct, frozen=True):
+    topic: str
+    partition: int
+    offset: int
+
+
+class Consumer(Protocol):
+    """A member of a group: batches in offset order, each delivered again until committed."""
+
+    def __aiter__(self) -> AsyncIterator[list[Record]]: ...
+
+    async def commit(self) -> None:
+        """Makes the position after the last batch durable."""
+
+    def commit_in(self, connection: Connection) -> bool:
+        """Moves the group's position in the caller's own transaction, so that the effect and the position are one.
+
+        Gives False where another member has already passed this batch: the caller must then change nothing.
+        """
+
+    async def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """Ordered, durable events."""
+
+    async def append(
+        self, topic: str, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> Position:
+        """Appends one record; it is durable when this returns."""
+
+    async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> list[Position]:
+        """Appends `(key, value)` pairs in order, all or none."""
+
+    def consumer(self, group: str, topics: Sequence[str], batch_records_max: int = 500) -> Consumer: ...
+
+
+class Blobs(Protocol):
+    """Named immutable bytes."""
+
+    async def put(self, name: str, body: bytes, content_type: str = "application/octet-stream") -> str:
+        """Stores `body` durably and gives its strong ETag."""
+
+    async def get(self, name: str) -> bytes:
+        """Raises `KeyError` where there is none."""
+
+    async def delete(self, name: str) -> None: ...
+
+
+class Cache(Protocol):
+    """Values that may vanish at any time. Nothing here excludes anybody: use `primitives.locks` for that."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def set(self, key: str, value: bytes, ttl_s: float) -> None: ...
+
+    async def add(self, key: str, value: bytes, ttl_s: float) -> bool:
+        """Sets `key` only where it is absent; gives whether it did."""
+
+    async def delete(self, *keys: str) -> None: ...
+
+    async def increment(self, key: str, by: int = 1, *, ttl_s: float) -> int:
+        """Adds to a counter and gives its new value; the TTL starts when the counter does."""
+
+    async def publish(self, channel: str, message: bytes) -> None: ...
+
+    def subscribe(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Messages published from now on; a subscriber that falls 1,000 behind loses the oldest."""
+
+    def best_effort_lock(self, name: str, ttl_s: float) -> AbstractAsyncContextManager[bool]:
+        """Yields whether the lock was got. It may be held twice after a fail-over: only ever to save work."""
