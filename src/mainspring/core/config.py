@@ -1,0 +1,201 @@
+"""One typed configuration: a file, then `MAINSPRING_*`, then the command line, each over the one before.
+
+The types below are its documentation too: `mainspring doctor --keys` prints them. A key nobody knows is refused with
+the nearest valid one. A secret may come from a file: `database_file = "/run/secrets/dsn"` is read for `database`. A
+system's keys stand in a section of its name, typed by the system's own settings, which are imported only where used.
+"""
+
+import os
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from .manifest import Manifest, manifests, nearest, resolve
+
+
+class ConfigError(ValueError):
+    """A key or value that cannot be used; the text says where it stands and what is valid."""
+
+
+def _default_data() -> str:
+    return os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "mainspring")
+
+
+class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Every key of the whole; a system's own keys are in `sections`."""
+
+    data: Annotated[str, Meta(description="Folder that holds everything this node keeps")] = msgspec.field(
+        default_factory=_default_data
+    )
+    host: Annotated[str, Meta(description="Address that every listener binds to; loopback unless you mean it")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of the console and the JSON API; 0 takes a free one")
+    ] = 8080
+    ports: Annotated[
+        dict[str, int], Meta(description="Ports of systems' listeners by name; such a port must bind")
+    ] = {}
+    database: Annotated[
+        str, Meta(description="PostgreSQL address (postgresql://…); empty: embedded SQLite in `data`")
+    ] = ""
+    cache: Annotated[str, Meta(description="Redis or Valkey address (redis://…); empty: in this process")] = ""
+    cache_bytes_max: Annotated[
+        int, Meta(ge=1 << 20, description="Memory that the in-process cache may take, in bytes")
+    ] = 64 << 20
+    tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain for every listener")] = ""
+    tls_key: Annotated[str, Meta(description="PEM file with its private key")] = ""
+    behind_tls: Annotated[bool, Meta(description="A proxy in front of this node terminates TLS")] = False
+    plain: Annotated[list[str], Meta(description="Listeners that may be off loopback without TLS, by name")] = []
+    hosts: Annotated[list[str], Meta(description="Host names that this node answers to, besides loopback's own")] = []
+    origins: Annotated[list[str], Meta(description="Web origins that may call the JSON API from a browser (CORS)")] = []
+    trusted_proxies: Annotated[list[str], Meta(description="CIDRs of proxies whose X-Forwarded-For is believed")] = []
+    body_bytes_max: Annotated[int, Meta(ge=1024, description="Largest request body, where a route names no other")] = (
+        16 << 20
+    )
+    free_bytes_min: Annotated[
+        int, Meta(ge=0, description="Free disk space below which writes that grow are refused")
+    ] = 256 << 20
+    log_format: Annotated[str, Meta(pattern="^(auto|json|text)$", description="Log lines: auto, json or text")] = "auto"
+    sections: Annotated[dict[str, dict[str, Any]], Meta(description="Systems' own keys, by system")] = {}
+
+    def settings(self, manifest: Manifest) -> Any:
+        """The typed settings of one system; raises `ConfigError` naming the key that does not fit."""
+        kind = resolve(manifest.settings)
+        return _convert(self.sections.get(manifest.name, {}), kind, manifest.name)
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
+    **arguments: Any,
+) -> Config:
+    """Reads all sources. `settings` are `key=value` texts of the command line; `arguments` win over everything.
+
+    Without `file`, `mainspring.toml` in the data folder is read where there is one. Raises `ConfigError`.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
+    for name, text in sorted(environment.items()):
+        if name.startswith("MAINSPRING_") and name not in _NOT_KEYS:
+            _place(overrides, name.removeprefix("MAINSPRING_").lower().split("__"), text, name)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting!r}: write key=value, for example --set links.domain=example.org")
+        _place(overrides, key.strip().replace("-", "_").split("."), text, f"--set {key}")
+    overrides.update({key: value for key, value in arguments.items() if value is not None})
+
+    data = Path(overrides.get("data") or _default_data())
+    file = file or (data / "mainspring.toml" if (data / "mainspring.toml").is_file() else None)
+    if file is not None:
+        try:
+            values = msgspec.toml.decode(file.read_bytes())
+        except (OSError, msgspec.DecodeError) as error:
+            raise ConfigError(f"{file}: {error}") from None
+    _merge(values, overrides)
+    _read_secret_files(values)
+
+    known = set(Config.__struct_fields__) - {"sections"}
+    sections = {key: values.pop(key) for key in list(values) if key not in known and isinstance(values[key], dict)}
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"there is no key {key!r}{nearest(key, [*known, *manifests()])}")
+    for key in sections:
+        if key not in manifests():
+            raise ConfigError(f"there is no section or system {key!r}{nearest(key, [*known, *manifests()])}")
+    config: Config = _convert({**values, "sections": sections}, Config, "")
+    for name in sections:
+        config.settings(manifests()[name])
+    return config
+
+
+def describe(kind: type[msgspec.Struct], section: str = "") -> list[tuple[str, str, str, str]]:
+    """(key, type, default, what it means) of every key of a settings type, in order."""
+    rows = []
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        if field.name == "sections":
+            continue
+        hint, meaning = hints[field.name], ""
+        if typing.get_origin(hint) is Annotated:
+            meaning = next((str(one.description) for one in hint.__metadata__ if getattr(one, "description", None)), "")
+            hint = hint.__origin__
+        if field.default is not msgspec.NODEFAULT:
+            default = repr(field.default)
+        elif field.default_factory in (list, dict):
+            default = repr(field.default_factory())
+        else:
+            default = "computed" if field.default_factory is not msgspec.NODEFAULT else "required"
+        name = getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint).replace("typing.", "")
+        rows.append((f"{section}.{field.name}" if section else field.name, name, default, meaning))
+    return rows
+
+
+# Read by the tests and the build, not by the configuration.
+_NOT_KEYS = {"MAINSPRING_REQUIRE_ALL", "MAINSPRING_CONSOLE", "MAINSPRING_PYTHON"}
+
+
+def _place(values: dict[str, Any], path: list[str], text: str, source: str) -> None:
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{source}: {part!r} already has a value of its own")
+    values[path[-1]] = text
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _merge(below[key], value)
+        else:
+            below[key] = value
+
+
+def _read_secret_files(values: dict[str, Any]) -> None:
+    for key in list(values):
+        if isinstance(values[key], dict):
+            _read_secret_files(values[key])
+        elif key.endswith("_file"):
+            name, path = key.removesuffix("_file"), Path(str(values.pop(key)))
+            if name in values:
+                raise ConfigError(f"{name} and {key} are both given; keep one")
+            try:
+                values[name] = path.read_text().rstrip("\r\n")
+            except OSError as error:
+                raise ConfigError(f"{key}: {error}") from None
+
+
+def _convert(values: dict[str, Any], kind: Any, section: str) -> Any:
+    names = [field.name for field in msgspec.structs.fields(kind)]
+    for key in values:
+        if key not in names:
+            raise ConfigError(f"there is no key {section + '.' + key!r}{nearest(key, names)}")
+    hints = typing.get_type_hints(kind)
+    typed = {key: _parsed(value, hints[key]) for key, value in values.items()}
+    try:
+        return msgspec.convert(typed, kind, strict=False)
+    except msgspec.ValidationError as error:
+        text, _, at = str(error).partition(" - at `$.")
+        key = at.rstrip("`") or "the configuration"
+        raise ConfigError(f"{section + '.' if section else ''}{key}: {text}") from None
+
+
+def _parsed(value: Any, hint: Any) -> Any:
+    """Text from the environment or the command line for a list (`a,b`) or anything nested (JSON)."""
+    if not isinstance(value, str) or hint is str:
+        return value
+    if typing.get_origin(hint) in (list, tuple) and not value.lstrip().startswith("["):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if typing.get_origin(hint) in (list, tuple, dict):
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{value!r} is not JSON: {error}") from None
+    return value
