@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from mainspring.core.manifest import PACKAGE, Manifest, closure, manifests, resolve
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

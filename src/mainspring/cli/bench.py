@@ -16,7 +16,9 @@ def _names(root: Path) -> list[str]:
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--seconds", type=click.FloatRange(0.05, 120), default=3.0, show_default=True, help="Time of one side of a line.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.05, 120), default=3.0, show_default=True, help="Time of one side of a line."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def bench(names: tuple[str, ...], seconds: float, as_json: bool) -> None:
     """Measure systems beside what a user would pick instead; ratios above 1 are won.

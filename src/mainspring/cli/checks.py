@@ -47,7 +47,9 @@ def check(fix: bool) -> None:
     for tool in tools:
         started = time.monotonic()
         code = subprocess.call([str(Path(sys.executable).parent / tool[0]), *tool[1:]], cwd=root)
-        click.echo(f"{'ok    ' if code == 0 else 'FAILED'} {' '.join(tool)}  {time.monotonic() - started:.1f} s", err=True)
+        click.echo(
+            f"{'ok    ' if code == 0 else 'FAILED'} {' '.join(tool)}  {time.monotonic() - started:.1f} s", err=True
+        )
         if code:
             failed.append(tool[0])
     if failed:

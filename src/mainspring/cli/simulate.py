@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -14,7 +15,9 @@ from mainspring.core.manifest import manifests, nearest, resolve
 @click.argument("protocol")
 @click.option("--seeds", type=click.IntRange(1), default=1000, show_default=True, help="How many histories.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
-@click.option("--seed", type=click.IntRange(0), default=None, help="Replay this one seed in this process and show its fault.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=None, help="Replay this one seed in this process and show its fault."
+)
 @click.option("--workers", type=click.IntRange(1), default=None, help="Processes; by default one a core.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: int | None, as_json: bool) -> None:
@@ -28,21 +31,29 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
     """
     calls = {one.name: one.call for manifest in manifests().values() for one in manifest.simulations}
     if protocol not in calls:
-        raise click.UsageError(f"there is no protocol {protocol!r}{nearest(protocol, calls)} (there are {', '.join(calls)})")
+        raise click.UsageError(
+            f"there is no protocol {protocol!r}{nearest(protocol, calls)} (there are {', '.join(calls)})"
+        )
     if seed is not None:
         resolve(calls[protocol])(seed)
-        click.echo(json.dumps({"protocol": protocol, "seed": seed, "failed": False}) if as_json else f"seed {seed}: no violation")
+        click.echo(
+            json.dumps({"protocol": protocol, "seed": seed, "failed": False})
+            if as_json
+            else f"seed {seed}: no violation"
+        )
         return
 
     from mainspring.core.simulator.campaign import campaign
 
     with _progress(seeds) as advance:
-        result: Any = campaign(
+        result = campaign(
             calls[protocol], range(first, first + seeds), workers=workers or os.cpu_count() or 1, on_progress=advance
         )
     failures = result.failures
     if as_json:
-        click.echo(json.dumps({"protocol": protocol, "seeds": seeds, "failures": [[one.seed, one.error] for one in failures]}))
+        click.echo(
+            json.dumps({"protocol": protocol, "seeds": seeds, "failures": [[one.seed, one.error] for one in failures]})
+        )
     elif failures:
         for one in failures[:5]:
             click.echo(f"seed {one.seed}: {one.error}")
@@ -53,23 +64,15 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
         raise click.exceptions.Exit(1)
 
 
-class _progress:
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr where that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
 
-    def __init__(self, total: int) -> None:
-        self._total, self._bar = total, None
-
-    def __enter__(self) -> Any:
-        if not sys.stderr.isatty():
-            return lambda done: None
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = Progress(console=Console(stderr=True))
-        self._bar.start()
-        task = self._bar.add_task("seeds", total=self._total)
-        return lambda done: self._bar.update(task, completed=done)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("seeds", total=total)
+        yield lambda done: bar.update(task, completed=done)
