@@ -156,7 +156,7 @@ class Repeats(logging.Filter):
 def configure(
     stream: TextIO | None = None, level: int | str = logging.INFO, metrics: Metrics | None = None
 ) -> logging.Handler:
-    """Makes `stream` (stderr) the one place where this process logs, and gives the handler. Not for libraries to call."""
+    """Makes `stream` (stderr) the one place where this process logs; gives the handler. Not for libraries to call."""
     stream = stream if stream is not None else sys.stderr
     handler = logging.StreamHandler(stream)
     if stream.isatty():

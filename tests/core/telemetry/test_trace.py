@@ -1,0 +1,41 @@
+"""`traceparent` headers, as W3C Trace Context says which are valid."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainspring.core.telemetry.trace import Trace, from_traceparent
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def test_a_valid_header_names_trace_parent_and_sampling() -> None:
+    assert from_traceparent("r", f"00-{TRACE}-{PARENT}-01") == Trace("r", TRACE, PARENT, True)
+    assert from_traceparent("r", f"00-{TRACE}-{PARENT}-00") == Trace("r", TRACE, PARENT, False)
+
+
+def test_a_later_version_may_say_more() -> None:
+    assert from_traceparent("r", f"01-{TRACE}-{PARENT}-01-more") == Trace("r", TRACE, PARENT, True)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        f"00-{TRACE}-{PARENT}",
+        f"00-{TRACE}-{PARENT}-01-more",
+        f"ff-{TRACE}-{PARENT}-01",
+        f"00-{'0' * 32}-{PARENT}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        f"00-{TRACE}-{PARENT}-01\n",
+    ],
+)
+def test_an_invalid_header_is_as_if_it_were_not_there(header: str | None) -> None:
+    assert from_traceparent("r", header) == Trace("r")
+
+
+@given(st.text())
+def test_no_header_raises(header: str) -> None:
+    from_traceparent("r", header)
