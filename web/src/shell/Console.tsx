@@ -1,0 +1,118 @@
+import { ActionIcon, Anchor, AppShell, Burger, Center, Group, Loader, NavLink, ScrollArea, Text, Tooltip, useComputedColorScheme, useMantineColorScheme } from "@mantine/core"
+import { useDisclosure } from "@mantine/hooks"
+import { IconMoon, IconSun, IconUser } from "@tabler/icons-react"
+import { Suspense, useEffect } from "react"
+import { Link, Route, Switch, useLocation } from "wouter"
+import { Told } from "../parts/Told"
+import { useApi } from "../use"
+import { Account } from "./Account"
+import { Home } from "./Home"
+import { SignIn } from "./SignIn"
+import { SystemPage } from "./SystemPage"
+import { type Caller, type SystemInfo, Systems } from "./systems"
+
+export function Console() {
+  const { data, error, reload } = useApi<{ systems: SystemInfo[] }>("/-/systems", 10_000)
+  const who = useApi<Caller>("/-/session")
+  const [open, { toggle, close }] = useDisclosure()
+  const [path] = useLocation()
+  useEffect(close, [path])
+  useEffect(() => {
+    const again = () => who.reload()
+    window.addEventListener("signed-out", again)
+    return () => window.removeEventListener("signed-out", again)
+  }, [who.reload])
+
+  if (!data && !error) return <Waiting />
+  const systems = data?.systems ?? []
+  const families = [...new Set(systems.map((one) => one.family))]
+  return (
+    <Systems.Provider value={{ systems, caller: who.data, reload: () => (reload(), who.reload()) }}>
+      <a href="#main" className="skip">
+        To the content
+      </a>
+      <AppShell
+        header={{ height: 52 }}
+        navbar={{ width: 220, breakpoint: "sm", collapsed: { mobile: !open } }}
+        padding={{ base: "sm", sm: "lg" }}
+      >
+        <AppShell.Header px="md">
+          <Group h="100%" justify="space-between" wrap="nowrap">
+            <Group gap="xs" wrap="nowrap">
+              <Burger opened={open} onClick={toggle} hiddenFrom="sm" size="sm" aria-label="Systems" />
+              <Anchor component={Link} href="/" className="plain" aria-label="Mainspring, home">
+                <Group gap={8} wrap="nowrap">
+                  <img src="/mark.svg" alt="" width={26} height={26} />
+                  <Text fw={650} size="lg">
+                    Mainspring
+                  </Text>
+                </Group>
+              </Anchor>
+            </Group>
+            <Group gap={4} wrap="nowrap">
+              <Tooltip label={who.data ? who.data.name : "Sign in"}>
+                <ActionIcon component={Link} href="/account" variant="subtle" color="gray" size="lg" aria-label="Account">
+                  <IconUser size={19} />
+                </ActionIcon>
+              </Tooltip>
+              <Scheme />
+            </Group>
+          </Group>
+        </AppShell.Header>
+        <AppShell.Navbar p="xs" component="nav" aria-label="Systems">
+          <ScrollArea>
+            <NavLink component={Link} href="/" label="All systems" active={path === "/"} />
+            {families.map((family) => (
+              <div key={family}>
+                <Text size="xs" tt="uppercase" c="dimmed" px="sm" pt="md" pb={4}>
+                  {family}
+                </Text>
+                {systems
+                  .filter((one) => one.family === family)
+                  .map((one) => (
+                    <NavLink
+                      key={one.name}
+                      component={Link}
+                      href={`/${one.name}`}
+                      label={one.name}
+                      active={path.split("/")[1] === one.name}
+                    />
+                  ))}
+              </div>
+            ))}
+          </ScrollArea>
+        </AppShell.Navbar>
+        <AppShell.Main id="main">
+          <Told problem={error} />
+          <Suspense fallback={<Waiting />}>
+            <Switch>
+              <Route path="/" component={Home} />
+              <Route path="/account" component={who.data ? Account : SignIn} />
+              <Route path="/:name/*?">{({ name }) => (who.data ? <SystemPage key={name} name={name} /> : <SignIn />)}</Route>
+            </Switch>
+          </Suspense>
+        </AppShell.Main>
+      </AppShell>
+    </Systems.Provider>
+  )
+}
+
+function Waiting() {
+  return (
+    <Center h="40vh">
+      <Loader aria-label="Loading" />
+    </Center>
+  )
+}
+
+function Scheme() {
+  const { setColorScheme } = useMantineColorScheme()
+  const dark = useComputedColorScheme("light") === "dark"
+  return (
+    <Tooltip label={dark ? "Light" : "Dark"}>
+      <ActionIcon variant="subtle" color="gray" size="lg" aria-label="Light or dark" onClick={() => setColorScheme(dark ? "light" : "dark")}>
+        {dark ? <IconSun size={19} /> : <IconMoon size={19} />}
+      </ActionIcon>
+    </Tooltip>
+  )
+}
