@@ -1,0 +1,203 @@
+"""An HTTP request as a handler sees it: a thin reading of an ASGI scope that parses only what is asked for.
+
+Nothing here is trusted: whatever the client sent that cannot be read is a `Problem` (400, 413), never another error.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+from mainspring.core.http.forms import Form, parse_multipart
+from mainspring.core.problems import Malformed, Problem, TooLarge
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_BYTES_MAX = 1 << 20
+FIELDS_MAX = 100
+
+
+class UnsupportedMediaType(Problem):
+    status, type, title = 415, "core/unsupported-media-type", "The body is not of a type that this address reads"
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete; there is nobody to answer."""
+
+
+class Request:
+    """One request. `path_values` are the decoded values of the route's names; `body_bytes_max` is what `body` accepts."""
+
+    __slots__ = ("_body", "_headers", "body_bytes_max", "path_values", "receive", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.body_bytes_max = body_bytes_max
+        self.path_values: dict[str, str] = {}
+        self._headers: dict[bytes, bytes] | None = None
+        self._body: bytes | None = None
+
+    @property
+    def method(self) -> str:
+        method: str = self.scope["method"]
+        return method
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded."""
+        path: str = self.scope["path"]
+        return path
+
+    @property
+    def query_string(self) -> bytes:
+        """What stands after the question mark, as it was sent."""
+        query: bytes = self.scope["query_string"]
+        return query
+
+    @property
+    def scheme(self) -> str:
+        scheme: str = self.scope.get("scheme", "http")
+        return scheme
+
+    @property
+    def client(self) -> tuple[str, int]:
+        """Address and port of the connection's other end; `("", 0)` on a Unix socket."""
+        client = self.scope.get("client")
+        return (client[0], client[1]) if client else ("", 0)
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Headers by lower-case name; a repeated one is joined by commas, `cookie` by semicolons."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = headers_of(self.scope)
+        return headers
+
+    def header(self, name: str) -> str | None:
+        """The header called `name` (lower case), or None."""
+        value = self.headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """Cookies by name; of a repeated one the first, which is the one of the more specific path (RFC 6265, 5.4)."""
+        cookies: dict[str, str] = {}
+        for pair in self.headers.get(b"cookie", b"").decode("latin-1").split(";"):
+            name, equals, value = pair.strip().partition("=")
+            if equals:
+                cookies.setdefault(name, value)
+        return cookies
+
+    @property
+    def query_pairs(self) -> list[tuple[str, str]]:
+        """The query's fields in order. Raises `Malformed` for bytes that are no UTF-8 and for over 100 fields."""
+        return form_pairs(self.query_string, "/query")
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's fields; of a repeated one the last."""
+        return dict(self.query_pairs)
+
+    async def body(self, bytes_max: int | None = None) -> bytes:
+        """The whole body. Raises `TooLarge` beyond `bytes_max`, before it has read more than that."""
+        if self._body is not None:
+            return self._body
+        limit = self.body_bytes_max if bytes_max is None else bytes_max
+        self._refuse_declared(limit)
+        message = await self.receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            pieces, size = [body], len(body)
+            async for piece in self._rest(size, limit):
+                pieces.append(piece)
+            body = b"".join(pieces)
+        elif len(body) > limit:
+            raise _too_large(limit)
+        self._body = body
+        return body
+
+    async def stream(self, bytes_max: int | None = None) -> AsyncIterator[bytes]:
+        """The body in pieces as they arrive. Raises `TooLarge` at the piece that passes `bytes_max`."""
+        limit = self.body_bytes_max if bytes_max is None else bytes_max
+        self._refuse_declared(limit)
+        async for piece in self._rest(0, limit):
+            yield piece
+
+    async def form(self, bytes_max: int | None = None) -> Form:
+        """The body as a form, `multipart/form-data` or `application/x-www-form-urlencoded`.
+
+        Raises `UnsupportedMediaType`, `Malformed` or `TooLarge`.
+        """
+        content_type = self.header("content-type") or ""
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind == "application/x-www-form-urlencoded":
+            return Form(form_pairs(await self.body(bytes_max), "/body"), [])
+        if kind == "multipart/form-data":
+            return parse_multipart(content_type, await self.body(bytes_max))
+        raise UnsupportedMediaType("Send multipart/form-data or application/x-www-form-urlencoded")
+
+    def _refuse_declared(self, limit: int) -> None:
+        declared = self.headers.get(b"content-length")
+        if declared is not None and (not declared.isdigit() or len(declared) > 15 or int(declared) > limit):
+            raise _too_large(limit) if declared.isdigit() else Malformed("Content-Length is not a number")
+
+    async def _rest(self, size: int, limit: int) -> AsyncIterator[bytes]:
+        more = True
+        while more:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            if piece:
+                yield piece
+            more = message.get("more_body", False)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body may have at most {limit:,} bytes", bytes_max=limit)
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The scope's headers as a dict, parsed once however many layers ask."""
+    shared: dict[bytes, bytes] | None = scope.get("mainspring.headers")
+    if shared is not None:
+        return shared
+    raw = scope["headers"]
+    headers = dict(raw)
+    if len(headers) != len(raw):
+        headers = {}
+        for name, value in raw:
+            seen = headers.get(name)
+            headers[name] = value if seen is None else seen + (b"; " if name == b"cookie" else b", ") + value
+    scope["mainspring.headers"] = headers
+    return headers
+
+
+def form_pairs(encoded: bytes, pointer: str) -> list[tuple[str, str]]:
+    """The fields of an `application/x-www-form-urlencoded` text in order; a field without `=` has an empty value."""
+    if not encoded:
+        return []
+    if encoded.count(b"&") >= FIELDS_MAX:
+        raise Malformed(f"More than {FIELDS_MAX} fields", pointer=pointer)
+    try:
+        text = encoded.decode()
+        plain = "%" not in text and "+" not in text
+        pairs = []
+        for field in text.split("&"):
+            if field:
+                name, _, value = field.partition("=")
+                if not plain:
+                    name, value = unquote_plus(name, errors="strict"), unquote_plus(value, errors="strict")
+                pairs.append((name, value))
+    except UnicodeDecodeError:
+        raise Malformed("Not UTF-8", pointer=pointer) from None
+    return pairs

@@ -1,0 +1,128 @@
+"""Answers: a whole body (`Response`), or one that is made while it is sent (`Stream`)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from mainspring.core.http.request import Message, Receive, Scope, Send
+from mainspring.core.problems import Problem
+
+Header = tuple[bytes, bytes]
+
+JSON = b"application/json"
+PROBLEM = b"application/problem+json"
+BODILESS = frozenset({204, 205, 304})
+
+encode_json = msgspec.json.Encoder().encode
+
+
+class Response:
+    """A status, a whole body and headers. `headers` are lower-case names and values as bytes."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        status: int = 200,
+        body: bytes = b"",
+        content_type: str | bytes | None = None,
+        headers: Iterable[Header] = (),
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.headers: list[Header] = [*headers]
+        if content_type is not None:
+            value = content_type if isinstance(content_type, bytes) else content_type.encode("latin-1")
+            self.headers.append((b"content-type", value))
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200, headers: Iterable[Header] = ()) -> "Response":
+        """`value` (anything that msgspec encodes) as JSON."""
+        return cls(status, encode_json(value), JSON, headers)
+
+    @classmethod
+    def redirect(cls, location: str, status: int = 302, headers: Iterable[Header] = ()) -> "Response":
+        """Sends the client to `location`, a URL in ASCII."""
+        return cls(status, headers=[(b"location", location.encode("ascii")), *headers])
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = self.headers
+        body = self.body
+        if self.status not in BODILESS:
+            headers = [*headers, (b"content-length", b"%d" % len(body))]
+        if scope.get("method") == "HEAD" or self.status in BODILESS:
+            body = b""
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Stream:
+    """A body that `pieces` yields while it is sent. It is cancelled and closed the moment that the client goes away."""
+
+    __slots__ = ("headers", "pieces", "status")
+
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        content_type: str | bytes = "application/octet-stream",
+        status: int = 200,
+        headers: Iterable[Header] = (),
+    ) -> None:
+        self.pieces = pieces
+        self.status = status
+        value = content_type if isinstance(content_type, bytes) else content_type.encode("latin-1")
+        self.headers: list[Header] = [(b"content-type", value), *headers]
+
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "HEAD":
+            await self._close()
+            await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        pump = asyncio.ensure_future(self._pump(send))
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
+            if pump.done():
+                pump.result()
+        finally:
+            for task in (pump, gone):
+                if not task.done():
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+
+    async def _pump(self, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+            async for piece in self.pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        close = getattr(self.pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+Answer = Response | Stream
+
+
+async def _gone(receive: Receive) -> Message:
+    """Ends when the client has gone; a body that nobody read is dropped on the way."""
+    while (message := await receive())["type"] != "http.disconnect":
+        pass
+    return message
+
+
+def problem_response(problem: Problem) -> Response:
+    """`problem` as RFC 9457 says; a 401 names the way to authenticate."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in problem.headers]
+    if problem.status == 401 and not any(name == b"www-authenticate" for name, _ in headers):
+        headers.append((b"www-authenticate", b'Bearer realm="mainspring"'))
+    return Response(problem.status, encode_json(problem.body()), PROBLEM, headers)
