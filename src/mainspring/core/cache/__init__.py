@@ -1,0 +1,21 @@
+"""Values that may vanish: the `Cache` port in process and on Redis or Valkey, and single flight in front of either."""
+
+from typing import TYPE_CHECKING, Any
+
+from mainspring.core.cache.flight import SingleFlight
+from mainspring.core.cache.memory import MemoryCache
+from mainspring.core.cache.sieve import Sieve
+
+if TYPE_CHECKING:
+    from mainspring.core.cache.redis import RedisCache
+
+__all__ = ["MemoryCache", "RedisCache", "Sieve", "SingleFlight"]
+
+
+def __getattr__(name: str) -> Any:
+    # The client library is optional and takes 150 ms to import: only who asks for it pays.
+    if name == "RedisCache":
+        from mainspring.core.cache.redis import RedisCache
+
+        return RedisCache
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
