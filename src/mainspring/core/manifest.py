@@ -16,10 +16,11 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class TokenShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an API token must look for the clients of this system's field: `prefix`, then `length` letters."""
+    """How an API token must look for the clients of this system's field: `prefix`, then `length` of `alphabet`."""
 
     prefix: str = ""
     length: int = 43
+    alphabet: str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
