@@ -9,7 +9,7 @@ import hashlib
 import re
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -21,7 +21,9 @@ from mainspring.core.http.nesting import check_nesting, is_open
 from mainspring.core.http.operation import Operation, bare
 from mainspring.core.http.request import (
     Application,
+    Channel,
     Disconnected,
+    Message,
     Receive,
     Request,
     Scope,
@@ -30,7 +32,7 @@ from mainspring.core.http.request import (
     form_pairs,
 )
 from mainspring.core.http.response import JSON, Answer, Response, Stream, encode_json, problem_response
-from mainspring.core.http.router import Table, as_problem, refuse_socket
+from mainspring.core.http.router import WEBSOCKET, Table, as_problem, refuse_upgrade
 from mainspring.core.once import Once
 from mainspring.core.problems import Forbidden, Invalid, Malformed, NotFound, Problem, Unauthenticated
 
@@ -46,7 +48,6 @@ _JSON_TYPES = frozenset({b"application/json", b"application/json; charset=utf-8"
 _JSON_TYPE = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 _PLACE = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _ABSENT_OR_UNKNOWN = re.compile(r"Object (?:missing required|contains unknown) field `(.+)`")
-_INT64 = msgspec.Meta(ge=-(2**63), le=2**63 - 1)
 
 
 def application(
@@ -69,7 +70,7 @@ def application(
 
     async def answer_requests(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await refuse_socket(scope, receive, send)
+            await _open_socket(table, scope, receive, send)
             return
         started_ns = now_ns()
         observe = unmatched
@@ -89,11 +90,43 @@ def application(
             return
         except Exception as error:
             answer = problem_response(as_problem(error, scope))
-        await answer.send(scope, receive, send)
+        await answer.send(scope, send)
         if observe is not None:
             observe(answer.status, (now_ns() - started_ns) * 1e-9)
 
     return answer_requests
+
+
+class _SocketRequest(Request):
+    """The handshake of a WebSocket, with the channel it may open."""
+
+    __slots__ = ("channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel.scope, channel.receive)
+        self.channel = channel
+
+
+async def _open_socket(table: "Table[_Bound]", scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "websocket":
+        return
+    answered = False
+
+    def sending(message: Message) -> Awaitable[None]:
+        nonlocal answered
+        answered = True
+        return send(message)
+
+    try:
+        found = table.find(scope)
+        bound = None if found is None else found[0].by_method.get(WEBSOCKET)
+        if found is None or bound is None:
+            raise NotFound
+        await bound.handle(_SocketRequest(Channel(scope, receive, sending)), found[1])
+    except Problem as problem:
+        if answered:
+            raise
+        await refuse_upgrade(problem, receive, send)
 
 
 class _Bound:
@@ -114,6 +147,7 @@ def bind(operation: Operation, system: str, services: Mapping[Any, Any], authent
             raise LookupError(f"{system}.{operation.name} needs {getattr(kind, '__name__', kind)}, which nobody gives")
         constant[name] = found
     wants_request = "request" in operation.wants
+    wants_channel = "channel" in operation.wants
     wants_caller = "caller" in operation.wants
     wants_once = operation.idempotent
     needs_caller = operation.scope is not None or wants_caller or wants_once
@@ -140,6 +174,8 @@ def bind(operation: Operation, system: str, services: Mapping[Any, Any], authent
             arguments["body"] = await read_body(request)
         if wants_request:
             arguments["request"] = request
+        if wants_channel:
+            arguments["channel"] = cast(_SocketRequest, request).channel
         if wants_once:
             arguments["once"] = once = await _once(request, once_prefix, caller)
         value = await function(**arguments)
@@ -176,9 +212,7 @@ def _path_reader(kinds: dict[str, Any]) -> Callable[[list[str], dict[str, Any]],
             arguments.update(zip(names, values, strict=True))
 
         return take
-    # A plain int would let through what no database can hold.
-    typed = [(name, typing.Annotated[int, _INT64] if kind is int else kind) for name, kind in kinds.items()]
-    convert = msgspec.convert
+    convert, typed = msgspec.convert, tuple(kinds.items())
 
     def read(values: list[str], arguments: dict[str, Any]) -> None:
         for (name, kind), value in zip(typed, values, strict=True):

@@ -4,16 +4,21 @@ import inspect
 import types
 import typing
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypedDict
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 
 from mainspring.core.http.matching import names_of
 from mainspring.core.http.request import BODY_BYTES_MAX
+from mainspring.core.http.response import Response, Stream
+from mainspring.core.http.router import WEBSOCKET
 from mainspring.core.problems import Problem
 
-BOUND_BY_NAME = frozenset({"body", "query", "request", "caller", "once"})
-SAFE = frozenset({"GET", "HEAD"})
+BOUND_BY_NAME = frozenset({"body", "query", "request", "caller", "once", "channel"})
+SAFE = frozenset({"GET", "HEAD", WEBSOCKET})
+INT64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Options(TypedDict, total=False):
@@ -35,7 +40,11 @@ class Options(TypedDict, total=False):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One method of one path, as its function declares it. `template` has no prefix; types are None where absent."""
+    """One method of one path, as its function declares it.
+
+    `template` has no prefix; `path` are the types of its names. `query`, `body` and `answer` (the JSON part of what the
+    function returns) are None where there is none, and `produces` is empty where nothing is answered.
+    """
 
     method: str
     template: str
@@ -83,23 +92,27 @@ def read(
     if idempotent != ("once" in parameters):
         raise TypeError(f"{where}: `idempotent=True` and a parameter `once` go together")
     scope = None if options.get("public") else f"{system}:{'read' if method in SAFE else 'write'}"
+    if (method == WEBSOCKET) != ("channel" in parameters):
+        raise TypeError(f"{where}: a WebSocket and a parameter `channel` go together")
     answer = hints.get("return")
+    empty = answer in (None, type(None))
     body = hints.get("body")
     return Operation(
         method=method,
         template=template,
         function=function,
-        status=options.get("status", 204 if answer in (None, type(None)) else 200),
+        status=options.get("status", 204 if empty else 200),
         scope=options.get("scope", scope),
-        path={name: hints[name] for name in names},
+        # A plain int would let through what no database can hold.
+        path={name: INT64 if hints[name] is int else hints[name] for name in names},
         query=hints.get("query"),
         body=bare(body),
         body_optional=body is not bare(body),
         body_bytes_max=options.get("body_bytes_max", BODY_BYTES_MAX),
-        answer=answer,
-        produces=options.get("produces", "application/json"),
+        answer=json_part(answer),
+        produces="" if empty else options.get("produces", "application/json"),
         services={name: hints[name] for name in parameters if name not in names and name not in BOUND_BY_NAME},
-        wants=frozenset(parameters) & {"request", "caller"},
+        wants=frozenset(parameters) & {"request", "caller", "channel"},
         idempotent=idempotent,
         etag=options.get("etag", False),
         problems=tuple(options.get("problems", ())),
@@ -112,3 +125,10 @@ def bare(hint: Any) -> Any:
         return hint
     options = [option for option in typing.get_args(hint) if option is not type(None)]
     return options[0] if len(options) == 1 else hint
+
+
+def json_part(hint: Any) -> Any:
+    """The type of the JSON that an operation returning `hint` answers with, None where it never does."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    encoded = [option for option in options if option not in (Response, Stream)]
+    return None if encoded in ([], [None], [type(None)]) else reduce(or_, encoded)

@@ -4,7 +4,7 @@ Nothing here is trusted: whatever the client sent that cannot be read is a `Prob
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from mainspring.core.http.forms import Form, parse_multipart
@@ -26,6 +26,14 @@ class UnsupportedMediaType(Problem):
 
 class Disconnected(Exception):
     """The client went away before its request was complete; there is nobody to answer."""
+
+
+class Channel(NamedTuple):
+    """The ASGI triple of a WebSocket that has not been accepted yet; `wire.websocket` makes a socket of it."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
 
 
 class Request:

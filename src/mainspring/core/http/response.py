@@ -1,13 +1,11 @@
 """Answers: a whole body (`Response`), or one that is made while it is sent (`Stream`)."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from mainspring.core.http.request import Message, Receive, Scope, Send
+from mainspring.core.http.request import Scope, Send
 from mainspring.core.problems import Problem
 
 Header = tuple[bytes, bytes]
@@ -48,19 +46,25 @@ class Response:
         """Sends the client to `location`, a URL in ASCII."""
         return cls(status, headers=[(b"location", location.encode("ascii")), *headers])
 
-    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = self.headers
+    async def send(self, scope: Scope, send: Send) -> None:
         body = self.body
-        if self.status not in BODILESS:
-            headers = [*headers, (b"content-length", b"%d" % len(body))]
-        if scope.get("method") == "HEAD" or self.status in BODILESS:
+        headers = [*self.headers]
+        if self.status in BODILESS:
             body = b""
+        else:
+            headers.append((b"content-length", b"%d" % len(body)))
+            if scope["method"] == "HEAD":
+                body = b""
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 
 class Stream:
-    """A body that `pieces` yields while it is sent. It is cancelled and closed the moment that the client goes away."""
+    """A body that `pieces` yields while it is sent, flushed piece by piece.
+
+    `core.serve` cancels a handler whose client goes away while it streams; the pieces are then closed at the place where
+    they wait. The answer begins at once, however long the first piece takes.
+    """
 
     __slots__ = ("headers", "pieces", "status")
 
@@ -76,48 +80,22 @@ class Stream:
         value = content_type if isinstance(content_type, bytes) else content_type.encode("latin-1")
         self.headers: list[Header] = [(b"content-type", value), *headers]
 
-    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("method") == "HEAD":
-            await self._close()
-            await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        pump = asyncio.ensure_future(self._pump(send))
-        gone = asyncio.ensure_future(_gone(receive))
+    async def send(self, scope: Scope, send: Send) -> None:
         try:
-            await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
-            if pump.done():
-                pump.result()
-        finally:
-            for task in (pump, gone):
-                if not task.done():
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
-
-    async def _pump(self, send: Send) -> None:
-        try:
-            await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-            async for piece in self.pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.start", "status": self.status, "headers": [*self.headers]})
+            if scope["method"] != "HEAD":
+                # The empty piece sends the head off, and from it on the server watches the client.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
+                async for piece in self.pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        close = getattr(self.pieces, "aclose", None)
-        if close is not None:
-            await close()
+            close = getattr(self.pieces, "aclose", None)
+            if close is not None:
+                await close()
 
 
 Answer = Response | Stream
-
-
-async def _gone(receive: Receive) -> Message:
-    """Ends when the client has gone; a body that nobody read is dropped on the way."""
-    while (message := await receive())["type"] != "http.disconnect":
-        pass
-    return message
 
 
 def problem_response(problem: Problem) -> Response:

@@ -27,11 +27,21 @@ Handler = Callable[[Request], Awaitable[Answer]]
 ProblemForm = Callable[[Problem], Response]
 T = TypeVar("T")
 
+WEBSOCKET = "WEBSOCKET"
+"""Stands in a table where a method would, for what is no request but a WebSocket."""
+
 log = logging.getLogger(__name__)
 
 
 class MethodNotAllowed(Problem):
     status, type, title = 405, "core/method-not-allowed", "This address does not know that method"
+
+
+class UpgradeRequired(Problem):
+    status, type, title = 426, "core/upgrade-required", "This address is a WebSocket"
+
+    def __init__(self) -> None:
+        super().__init__(headers=(("upgrade", "websocket"), ("connection", "upgrade")))
 
 
 def asgi(
@@ -50,7 +60,7 @@ def asgi(
             return
         except Exception as error:
             answer = problem(as_problem(error, scope))
-        await answer.send(scope, receive, send)
+        await answer.send(scope, send)
 
     return application
 
@@ -72,12 +82,14 @@ class Methods(Generic[T]):
         self.by_method[method] = value
         if method == "GET":
             self.by_method.setdefault("HEAD", value)
-        self.allow = ", ".join(sorted({*self.by_method, "OPTIONS"})).encode()
+        self.allow = ", ".join(sorted({*self.by_method, "OPTIONS"} - {WEBSOCKET})).encode()
 
     def otherwise(self, method: str) -> Response:
         """The answer where `method` has no value. Raises `MethodNotAllowed` unless it is `OPTIONS`."""
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", self.allow)])
+        if method == "GET" and WEBSOCKET in self.by_method:
+            raise UpgradeRequired
         allow = self.allow.decode()
         raise MethodNotAllowed(f"It knows {allow}", headers=(("allow", allow),))
 
@@ -153,7 +165,14 @@ def as_problem(error: Exception, scope: Scope) -> Problem:
 
 
 async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a WebSocket's handshake with 403; says nothing to any other kind of scope."""
+    """Refuses a WebSocket (404); says nothing to any other kind of scope."""
     if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1000})
+        await refuse_upgrade(NotFound(), receive, send)
+
+
+async def refuse_upgrade(problem: Problem, receive: Receive, send: Send) -> None:
+    """Answers a WebSocket's handshake with a problem."""
+    await receive()
+    refusal = problem_response(problem)
+    await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": refusal.headers})
+    await send({"type": "websocket.http.response.body", "body": refusal.body})

@@ -12,6 +12,7 @@ What a parameter receives is told by its name, and what it must look like by its
 - a name of the path: the segment, converted (`/links/{id}`);
 - `body`: JSON as a msgspec type, or a `Form`, or `bytes` as they came; `X | None` where it may be absent;
 - `query`: a Struct whose fields are the query's, lists for those that may be repeated;
+- `channel`: the `Channel` of a WebSocket route;
 - `request`: the `Request`; `caller`: the `Caller`; `once`: the `Once` of an `idempotent` route, None without a key;
 - everything else: a service by type; `X | None` where it may be missing.
 
@@ -26,6 +27,7 @@ from mainspring.core.clock import Clock, SystemClock
 from mainspring.core.http.binding import Authenticate, application
 from mainspring.core.http.operation import Operation, Options, read
 from mainspring.core.http.request import Application
+from mainspring.core.http.router import WEBSOCKET
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -52,6 +54,10 @@ class Routes:
 
     def delete(self, path: str, **options: Unpack[Options]) -> Callable[[F], F]:
         return self.operation("DELETE", path, **options)
+
+    def websocket(self, path: str, **options: Unpack[Options]) -> Callable[[F], F]:
+        """Adds the function for WebSockets at `path`; it takes a `channel: Channel`, which it accepts. Needs `read`."""
+        return self.operation(WEBSOCKET, path, **options)
 
     def operation(self, method: str, path: str, **options: Unpack[Options]) -> Callable[[F], F]:
         """Adds the decorated function as `method` of `path`. Raises `TypeError` for one that cannot be bound."""

@@ -1,0 +1,316 @@
+"""What every HTTP answer of ours has and every request must keep to, in one thin layer around an application.
+
+A request id, security headers, CORS for configured origins, compression, a check of the Host header, deadlines for
+reading a body and for beginning an answer, and a last resort for errors. It costs two to three microseconds a request: the
+headers are parsed once for all layers, messages pass through unless they must change, and one timer watches all requests.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable, Generator
+from typing import Final
+
+import msgspec
+
+from mainspring.core.clock import Clock, SystemClock
+from mainspring.core.http.compression import COMPRESSED_BYTES_MIN, accepts_gzip, gzip, is_textual
+from mainspring.core.http.conditional import GZIPPED
+from mainspring.core.http.deadlines import NEVER, Deadlines
+from mainspring.core.http.request import Application, Message, Receive, Scope, Send, headers_of
+from mainspring.core.http.response import Header, Response, problem_response
+from mainspring.core.http.router import as_problem, refuse_upgrade
+from mainspring.core.problems import Problem, TooLarge, Unavailable
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+BODY_BYTES_A_SECOND_MIN = 16_384
+TICK_S_MAX = 0.5
+
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+HTML: Final = (
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+EXPOSED: Final = (
+    b"access-control-expose-headers",
+    b"etag, location, retry-after, x-request-id, idempotency-replayed, ratelimit, ratelimit-policy",
+)
+PREFLIGHT: Final = (b"access-control-max-age", b"600")
+
+Access = Callable[[Scope, int, float, str], None]
+"""Called after each request with its scope, the status (0 where there was none), its seconds and its id."""
+
+_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+
+
+class Misdirected(Problem):
+    status, type, title = 421, "core/misdirected", "This server does not answer to that name"
+
+
+class SlowBody(Problem):
+    status, type, title = 408, "core/slow-body", "The body of the request did not arrive in time"
+
+
+class MannersSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How HTTP is spoken.
+
+    `hosts`: names that the server answers to beside its loopback ones. `origins`: sites whose pages may call the API
+    (`https://app.example.org`, or `*` for all). `body_timeout_s`: how long a body may take, and a second more for each
+    16 KiB of it. `request_timeout_s`: how long an answer may take to begin. `body_bytes_max`: the largest body of any
+    request; most addresses accept less. `content_security_policy`: sent with HTML that brings none of its own.
+    """
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    body_timeout_s: float = 20.0
+    request_timeout_s: float = 60.0
+    body_bytes_max: int = 64 << 20
+    content_security_policy: str = CONTENT_SECURITY_POLICY
+
+
+class Manners:
+    """`app` with manners; itself an ASGI application."""
+
+    def __init__(
+        self,
+        app: Application,
+        settings: MannersSettings | None = None,
+        *,
+        loopback: bool = True,
+        access: Access | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`loopback` tells that only this machine should reach the listener: its requests must then name it by a loopback
+        name or one of `hosts`, or a page of another site could reach it by a name that it points here (DNS rebinding).
+        Elsewhere names are checked where `hosts` are configured.
+        """
+        settings = settings or MannersSettings()
+        self._app = app
+        self._access = access
+        checked = loopback or settings.hosts
+        self._hosts = frozenset(host.lower().encode() for host in (*LOOPBACK, *settings.hosts)) if checked else None
+        self._origins = frozenset(origin.encode() for origin in settings.origins)
+        self._policy = (b"content-security-policy", settings.content_security_policy.encode("latin-1"))
+        self._id_prefix = os.urandom(5).hex()
+        self._id_last = 0
+        self.now_ns = (clock or SystemClock()).mono_ns
+        self.body_ns = round(settings.body_timeout_s * 1e9)
+        self.request_ns = round(settings.request_timeout_s * 1e9)
+        self.body_bytes_max = settings.body_bytes_max
+        shortest_s = min(settings.body_timeout_s, settings.request_timeout_s)
+        self._deadlines = Deadlines(self.now_ns, min(TICK_S_MAX, shortest_s / 4))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._socket(scope, receive, send)
+            return
+        headers = headers_of(scope)
+        given = headers.get(b"x-request-id")
+        if given is not None and _ID.fullmatch(given):
+            request_id = given
+        else:
+            self._id_last += 1
+            request_id = f"{self._id_prefix}-{self._id_last:x}".encode()
+        scope["mainspring.request_id"] = request_id
+        exchange = _Exchange(self, headers, request_id, receive, send)
+        self._deadlines.add(exchange)
+        try:
+            if (refusal := self._answer_here(scope, headers)) is not None:
+                await refusal.send(scope, exchange.send)
+            elif scope["method"] == "GET":
+                await self._app(scope, receive, exchange.send)
+            else:
+                await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:
+            if not exchange.overdue or exchange.status:
+                raise
+            exchange.task.uncancel()
+            await problem_response(exchange.lateness()).send(scope, exchange.send)
+        except Exception as error:
+            if exchange.status:
+                raise
+            await problem_response(as_problem(error, scope)).send(scope, exchange.send)
+        finally:
+            self._deadlines.discard(exchange)
+            if self._access is not None:
+                seconds = (self.now_ns() - exchange.started_ns) * 1e-9
+                self._access(scope, exchange.status, seconds, request_id.decode())
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket carries the page's cookies whatever site the page is from, so that its origin must be ours."""
+        if scope["type"] == "websocket":
+            headers = headers_of(scope)
+            host = headers.get(b"host", b"")
+            origin = headers.get(b"origin")
+            foreign = origin is not None and origin.partition(b"://")[2] != host and not self.allows(origin)
+            if foreign or not self._knows(host):
+                await refuse_upgrade(Misdirected("Its page or its address is not of this server"), receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _answer_here(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+        """The answer to a request that never reaches the application."""
+        host = headers.get(b"host", b"")
+        if not self._knows(host):
+            return problem_response(Misdirected(f"Add {host.decode('latin-1')[:255]!r} to http.hosts if it should"))
+        if scope["method"] != "OPTIONS":
+            return None
+        method = headers.get(b"access-control-request-method")
+        if method is None or not self.allows(headers.get(b"origin", b"")):
+            return None
+        wanted = headers.get(b"access-control-request-headers", b"")
+        allowed = [(b"access-control-allow-methods", method), (b"access-control-allow-headers", wanted), PREFLIGHT]
+        return Response(204, headers=allowed)
+
+    def _knows(self, host: bytes) -> bool:
+        hosts = self._hosts
+        if hosts is None or host in hosts or host.rpartition(b":")[0] in hosts:
+            return True
+        host = host.lower()
+        return host in hosts or host.rpartition(b":")[0] in hosts
+
+    def allows(self, origin: bytes) -> bool:
+        """Whether pages of `origin` may read answers."""
+        return origin in self._origins or (b"*" in self._origins and origin != b"")
+
+    def dress(self, message: Message, headers: dict[bytes, bytes], request_id: bytes) -> bool:
+        """Adds to the head of an answer what belongs there; gives whether its body is to be compressed."""
+        kind = b""
+        length = 0
+        untouchable = policed = False
+        dressed: list[Header] = [*message["headers"], (b"x-request-id", request_id), NOSNIFF]
+        for name, value in dressed:
+            if name == b"content-type":
+                kind = value
+            elif name == b"content-length":
+                length = int(value)
+            elif name == b"content-encoding" or (name == b"cache-control" and b"no-transform" in value):
+                untouchable = True
+            elif name == b"content-security-policy":
+                policed = True
+        if kind.startswith(b"text/html"):
+            dressed += HTML
+            if not policed:
+                dressed.append(self._policy)
+        if self._origins:
+            dressed.append((b"vary", b"origin"))
+            if self.allows(origin := headers.get(b"origin", b"")):
+                dressed += ((b"access-control-allow-origin", origin), EXPOSED)
+        message["headers"] = dressed
+        if length < COMPRESSED_BYTES_MIN or untouchable or message["status"] == 206 or not is_textual(kind):
+            return False
+        dressed.append((b"vary", b"accept-encoding"))
+        return accepts_gzip(headers.get(b"accept-encoding", b""))
+
+
+class _Exchange:
+    """One request: what has been read of it, what has been said in answer, and by when it must get on."""
+
+    __slots__ = (
+        "_complete",
+        "_head",
+        "_headers",
+        "_manners",
+        "_reading",
+        "_receive",
+        "_received_bytes",
+        "_request_id",
+        "_send",
+        "deadline_ns",
+        "overdue",
+        "started_ns",
+        "status",
+        "task",
+    )
+
+    def __init__(
+        self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, receive: Receive, send: Send
+    ) -> None:
+        self._manners = manners
+        self._headers = headers
+        self._request_id = request_id
+        self._receive = receive
+        self._send = send
+        self._head: Message | None = None
+        self._reading = self._complete = self.overdue = False
+        self._received_bytes = 0
+        self.status = 0
+        self.started_ns = manners.now_ns()
+        self.deadline_ns = self.started_ns + manners.request_ns
+        self.task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]  # always within one
+
+    async def receive(self) -> Message:
+        """The next message of the client; the body's must come in time and in bounds."""
+        if self._complete:
+            return await self._receive()
+        manners = self._manners
+        extra_ns = self._received_bytes * 1_000_000_000 // BODY_BYTES_A_SECOND_MIN
+        self.deadline_ns = self.started_ns + manners.body_ns + extra_ns
+        self._reading = True
+        message = await self._receive()
+        self._reading = False
+        self.deadline_ns = manners.now_ns() + manners.request_ns
+        self._complete = not message.get("more_body", False)
+        self._received_bytes += len(message.get("body", b""))
+        if self._received_bytes > manners.body_bytes_max:
+            raise TooLarge(f"A body may have at most {manners.body_bytes_max:,} bytes")
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Passes a message on: the head dressed, the body compressed where that is worth it."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.deadline_ns = NEVER
+            if self._manners.dress(message, self._headers, self._request_id):
+                self._head = message
+                return NOTHING
+        elif self._head is not None:
+            return self._send_both(self._head, message)
+        return self._send(message)
+
+    async def _send_both(self, head: Message, message: Message) -> None:
+        """The head was held back until the body showed whether it is whole."""
+        self._head = None
+        headers: list[Header] = head["headers"]
+        body: bytes = message.get("body", b"")
+        if body and not message.get("more_body"):
+            body = await gzip(body)
+            headers = [_gzipped(header, len(body)) for header in headers]
+            headers.append((b"content-encoding", b"gzip"))
+            message = {"type": "http.response.body", "body": body}
+        elif not body:
+            # A HEAD: what its GET would have had as length is not known without compressing.
+            headers = [header for header in headers if header[0] != b"content-length"]
+        await self._send({**head, "headers": headers})
+        await self._send(message)
+
+    def lateness(self) -> Problem:
+        """Why the deadline passed."""
+        if self._reading:
+            return SlowBody()
+        return Unavailable("This took too long and was given up", retry_after_s=5)
+
+
+def _gzipped(header: Header, length: int) -> Header:
+    name, value = header
+    if name == b"content-length":
+        return name, b"%d" % length
+    if name == b"etag" and not value.startswith(b"W/"):
+        return name, value[:-1] + GZIPPED
+    return header
+
+
+class _Nothing:
+    """An awaitable that is done."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+NOTHING: Final = _Nothing()
