@@ -1,0 +1,27 @@
+"""The `Database` port's two sides, and the language that statements and tables are written in.
+
+`SqliteDatabase` is embedded; `PostgresDatabase` is in `mainspring.core.database.postgres`, which alone imports psycopg.
+"""
+
+from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, SchemaError, Timeout, Violation
+from mainspring.core.database.isolation import read_committed
+from mainspring.core.database.schema import Metadata
+from mainspring.core.database.sqlite import SqliteDatabase
+from mainspring.core.database.types import Bool, Bytes, Int64, Json, Text
+
+__all__ = [
+    "Bool",
+    "Bytes",
+    "Damaged",
+    "Duplicate",
+    "Int64",
+    "Json",
+    "Metadata",
+    "ReadOnly",
+    "SchemaError",
+    "SqliteDatabase",
+    "Text",
+    "Timeout",
+    "Violation",
+    "read_committed",
+]

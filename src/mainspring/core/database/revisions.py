@@ -1,0 +1,172 @@
+"""Bringing a system's tables to the revision that its code was written for.
+
+Each system has a folder `migrations/` with `baseline.sql`, the whole schema as its `tables.py` has it, and, once tables have
+changed after a release, one Alembic script for each change: a branch of its own, from `<name>_0001` on. Which revision a
+database is at stands in `core_revisions`, one row a system.
+
+A system that is new to a database gets its baseline and starts at the newest revision, without Alembic being imported.
+One that is there at an older revision goes through the scripts, each change and its revision in one transaction.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from mainspring.core.database.errors import SchemaError
+
+BASELINE = "baseline.sql"
+END_OF_STATEMENT = ";\n\n"
+
+_HEADER = re.compile(r"^-- revision: (\S+)$", re.MULTILINE)
+_REVISION = re.compile(r"""^revision(?:\s*:\s*\w+)?\s*=\s*["']([^"']+)["']""", re.MULTILINE)
+_DOWN = re.compile(r"""^down_revision(?:\s*:[^=]+)?\s*=\s*(?:["']([^"']+)["']|None)""", re.MULTILINE)
+
+FIND_REVISION = "SELECT revision FROM core_revisions WHERE system = ?"
+STORE_REVISION = (
+    "INSERT INTO core_revisions (system, revision) VALUES (?, ?) "
+    "ON CONFLICT (system) DO UPDATE SET revision = excluded.revision"
+)
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """The schema of one system at `revision`, as statements for SQLite."""
+
+    revision: str
+    statements: tuple[str, ...]
+
+
+class Prepared:
+    """Which system has which table, in one database: names are shared by all, so none may be taken twice."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, str] = {}
+
+    def claim(self, name: str, metadata: sa.MetaData) -> None:
+        """Raises `SchemaError` where another system has a table of one of these names."""
+        for table in metadata.tables:
+            owner = self._owners.setdefault(table, name)
+            if owner != name:
+                raise SchemaError(f"{name} and {owner} both have a table named {table}")
+
+
+def first_revision(name: str) -> str:
+    return f"{name}_0001"
+
+
+def newest_revision(name: str, folder: Path | None) -> str:
+    """The revision that no script in `folder` goes on from. Raises `SchemaError` where the scripts are not one line."""
+    below: dict[str, str | None] = {}
+    for script in sorted(folder.glob("*.py")) if folder is not None else ():
+        text = script.read_text(encoding="utf-8")
+        revision, down = _REVISION.search(text), _DOWN.search(text)
+        if revision is None or down is None:
+            raise SchemaError(f"{script} names no revision and down_revision")
+        below[revision[1]] = down[1]
+    if not below:
+        return first_revision(name)
+    heads = below.keys() - set(below.values())
+    if len(heads) != 1:
+        raise SchemaError(f"{name}: its migrations end in {sorted(heads)}, not in one revision")
+    return heads.pop()
+
+
+def create_statements(metadata: sa.MetaData, dialect: Dialect) -> list[str]:
+    """The statements that create all tables and indexes of `metadata`, in an order that works."""
+    statements = []
+    for table in metadata.sorted_tables:
+        statements.append(_tidy(str(CreateTable(table).compile(dialect=dialect))))
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        statements += [_tidy(str(CreateIndex(index).compile(dialect=dialect))) for index in indexes]
+    return statements
+
+
+def baseline_text(name: str, metadata: sa.MetaData, folder: Path | None) -> str:
+    """What `baseline.sql` must hold for these tables and scripts."""
+    lines = [
+        f"-- The tables of {name} on SQLite, written by `python -m mainspring.core.database.baseline`: change tables.py.",
+        f"-- revision: {newest_revision(name, folder)}",
+        "",
+        "",
+    ]
+    statements = create_statements(metadata, sqlite.dialect())
+    return "\n".join(lines) + "".join(statement + END_OF_STATEMENT for statement in statements).rstrip("\n") + "\n"
+
+
+def read_baseline(name: str, metadata: sa.MetaData, folder: Path | None) -> Baseline:
+    """The baseline in `folder`, or, without a folder, the one that `metadata` gives."""
+    if folder is None:
+        return Baseline(first_revision(name), tuple(create_statements(metadata, sqlite.dialect())))
+    path = folder / BASELINE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SchemaError(f"{path} is missing: write it with python -m mainspring.core.database.baseline") from None
+    header = _HEADER.search(text)
+    if header is None:
+        raise SchemaError(f"{path} has no line `-- revision: ...`")
+    statements = (text[header.end() :] + "\n").split(END_OF_STATEMENT)
+    return Baseline(header[1], tuple(each.strip().rstrip(";") for each in statements if each.strip()))
+
+
+def prepare_sqlite(raw: Any, name: str, metadata: sa.MetaData, folder: Path | None) -> None:
+    """Creates or migrates the tables of `name` on the driver's connection `raw`, in one transaction."""
+    baseline = read_baseline(name, metadata, folder)
+    raw.execute("BEGIN IMMEDIATE")
+    current = _sqlite_revision(raw, name)
+    if current == baseline.revision:
+        raw.execute("ROLLBACK")
+        return
+    if current is None:
+        for statement in baseline.statements:
+            raw.execute(statement)
+    else:
+        engine = sa.create_engine("sqlite://", module=_driver(), creator=lambda: raw, poolclass=sa.StaticPool)
+        with engine.connect() as connection:
+            run_scripts(connection, name, folder, current)
+            raw.execute(STORE_REVISION, (name, baseline.revision))
+            connection.commit()
+        return
+    raw.execute(STORE_REVISION, (name, baseline.revision))
+    raw.execute("COMMIT")
+
+
+def run_scripts(connection: sa.Connection, name: str, folder: Path | None, current: str) -> None:
+    """Runs the scripts that lead from `current` to the newest revision. Raises `SchemaError` where there are none."""
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    if folder is None:
+        raise SchemaError(f"{name} is at {current}, and no folder of migrations was given")
+    try:
+        directory = ScriptDirectory(str(folder), version_locations=[str(folder)])
+        scripts = list(directory.iterate_revisions("heads", current))
+    except CommandError as error:
+        raise SchemaError(f"{name} is at {current}, which this version does not know ({error})") from error
+    with Operations.context(MigrationContext.configure(connection)):
+        for script in reversed(scripts):
+            script.module.upgrade()
+
+
+def _sqlite_revision(raw: Any, name: str) -> str | None:
+    exists = raw.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'core_revisions'").fetchone()
+    row = raw.execute(FIND_REVISION, (name,)).fetchone() if exists else None
+    return row[0] if row else None
+
+
+def _driver() -> Any:
+    import pysqlite3.dbapi2  # type: ignore[import-untyped]
+
+    return pysqlite3.dbapi2
+
+
+def _tidy(statement: str) -> str:
+    lines = (line.rstrip().replace("\t", "  ") for line in statement.strip().splitlines())
+    return "\n".join(line for line in lines if line)

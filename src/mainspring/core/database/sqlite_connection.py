@@ -1,0 +1,230 @@
+"""One SQLite connection: how it is opened, how a function sees it, and what its errors mean.
+
+The `pysqlite3` wheel brings its own SQLite, because Debian's 3.40 has the WAL-reset fault that 3.51.3 mended.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
+from sqlalchemy import Executable
+
+from mainspring.core.clock import Clock
+from mainspring.core.database.compiled import NONE, ListRows, Plan, Plans
+from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, Timeout, Violation
+from mainspring.core.ports import Row, Rows
+from mainspring.core.problems import StorageFull, Unavailable
+
+CODES = {
+    5: "BUSY",
+    8: "READONLY",
+    9: "INTERRUPT",
+    10: "IOERR",
+    11: "CORRUPT",
+    13: "FULL",
+    14: "CANTOPEN",
+    18: "TOOBIG",
+    19: "CONSTRAINT",
+    20: "MISMATCH",
+    26: "NOTADB",
+}
+"""SQLite's primary result codes, https://sqlite.org/rescode.html; the wheel exports only some of them."""
+
+EMIT = "INSERT INTO log_records (topic, key, value, headers, at_us) VALUES (?, ?, ?, ?, ?)"
+
+encode_headers = msgspec.msgpack.Encoder().encode
+
+
+def open_connection(path: Path, *, cache_kib: int, busy_timeout_s: float) -> Any:
+    """A driver's connection with the pragmas that every connection needs; transactions are begun by hand."""
+    raw = dbapi.connect(
+        str(path), timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=1024
+    )
+    try:
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "wal_autocheckpoint=0",  # only the writer checkpoints, between groups
+            "journal_size_limit=67108864",
+            f"cache_size=-{cache_kib}",
+        ):
+            raw.execute(f"PRAGMA {pragma}").close()
+    except dbapi.Error as error:
+        raw.close()
+        raise translated(error) from error
+    return raw
+
+
+def translated(error: BaseException) -> BaseException:
+    """The error of ours that says what the driver's error means; programming errors come back as they are."""
+    message = str(error)
+    match CODES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF):
+        case "CONSTRAINT":
+            kind, _, key = message.partition(" constraint failed: ")
+            return Duplicate(message, key) if kind == "UNIQUE" else Violation(message)
+        case "TOOBIG" | "MISMATCH":
+            return Violation(message)
+        case "INTERRUPT":
+            return Timeout()
+        case "FULL":
+            return StorageFull()
+        case "CORRUPT" | "NOTADB":
+            return Damaged(f"{message}: restore a backup")
+        case "READONLY":
+            return ReadOnly(message)
+        case "BUSY" | "IOERR" | "CANTOPEN":
+            return Unavailable(f"The database file: {message}")
+    if isinstance(error, OverflowError | UnicodeEncodeError):
+        return Violation(message)
+    return error
+
+
+class LazyRows(dbapi.Cursor):  # type: ignore[misc]
+    """Rows of a SELECT, fetched as they are asked for, while the function runs."""
+
+    all = dbapi.Cursor.fetchall
+    first = dbapi.Cursor.fetchone
+
+    def scalar(self) -> Any:
+        row = self.fetchone()
+        return None if row is None else row[0]
+
+
+class ConvertedRows(dbapi.Cursor):  # type: ignore[misc]
+    """Like `LazyRows`, with values that the driver's types do not give."""
+
+    convert: Callable[[Row], Row]
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self.convert, super().__iter__())
+
+    def all(self) -> list[Row]:
+        return [self.convert(row) for row in self.fetchall()]
+
+    def first(self) -> Row | None:
+        row = self.fetchone()
+        return None if row is None else self.convert(row)
+
+    def scalar(self) -> Any:
+        row = self.first()
+        return None if row is None else row[0]
+
+
+class SqliteConnection:
+    """What a function is given. One object lives as long as its driver connection; `begin_function` starts it afresh.
+
+    `error` is set by the first statement that fails, and every later one is then refused. `kinds` is a set while the disk
+    is nearly full, and then collects which kinds of statement (`insert`, `delete`, …) the function ran.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, raw: Any, plans: Plans, clock: Clock) -> None:
+        self.raw = raw
+        self.error: BaseException | None = None
+        self.hooks: list[Callable[[], None]] = []
+        self.topics: set[str] = set()
+        self.kinds: set[str] | None = None
+        self._plans = plans
+        self._lookup = plans.get
+        self._cursor = raw.cursor
+        self._clock = clock
+
+    def begin_function(self) -> None:
+        self.error = None
+        self._lookup = self._plans.get if self.kinds is None else self._noting_kinds
+        if self.hooks:
+            self.hooks = []
+        if self.topics:
+            self.topics = set()
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+        given = NONE if parameters is None else parameters
+        plan = self._lookup(statement)
+        if plan is None or (plan.keys is not None and plan.keys != given.keys()):
+            plan = self._plan(statement, given, plan)
+        try:
+            if plan.special:
+                return self._execute_specially(plan, given)
+            cursor: LazyRows = self._cursor(LazyRows)
+            cursor.execute(plan.sql, plan.bind(given))
+        except Exception as error:
+            raise self._failed(error) from error
+        else:
+            return cursor
+
+    def execute_many(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
+        if not parameters:
+            return 0
+        plan = self._lookup(statement)
+        if plan is None or (plan.keys is not None and plan.keys != parameters[0].keys()):
+            plan = self._plan(statement, parameters[0], plan)
+        if plan.expand is not None:
+            return sum(self.execute(statement, each).rowcount for each in parameters)
+        try:
+            cursor = self._cursor()
+            cursor.executemany(plan.sql, map(plan.bind, parameters))
+        except Exception as error:
+            raise self._failed(error) from error
+        else:
+            changed: int = cursor.rowcount
+            return changed
+
+    def after_commit(self, hook: Callable[[], None]) -> None:
+        self.hooks.append(hook)
+
+    def emit(
+        self, topic: str, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
+        if self.error is not None:
+            self._refuse(None)
+        try:
+            packed = encode_headers(headers) if headers else None
+            self._cursor().execute(EMIT, (topic, key, value, packed, self._clock.wall_ns() // 1000))
+        except Exception as error:
+            raise self._failed(error) from error
+        self.topics.add(topic)
+        if self.kinds is not None:
+            self.kinds.add("insert")
+
+    def _execute_specially(self, plan: Plan, given: Mapping[str, Any]) -> Rows:
+        sql, values = plan.expand(given) if plan.expand is not None else (plan.sql, plan.bind(given))
+        if not plan.changes:
+            converted: ConvertedRows = self._cursor(ConvertedRows)
+            converted.execute(sql, values)
+            converted.convert = plan.convert or tuple
+            return converted
+        cursor = self._cursor(LazyRows)
+        cursor.execute(sql, values)
+        if not plan.returns:
+            rows_changed: LazyRows = cursor
+            return rows_changed
+        rows = cursor.fetchall()  # to the end: SQLite checks foreign keys when the statement finishes
+        if plan.convert is not None:
+            rows = [plan.convert(row) for row in rows]
+        return ListRows(rows, len(rows))
+
+    def _plan(self, statement: Executable, given: Mapping[str, Any], known: Plan | None) -> Plan:
+        plan = self._plans.compile(statement, given) if known is None else self._plans.variant(statement, given)
+        if self.kinds is not None:
+            self.kinds.add(plan.kind)
+        return plan
+
+    def _noting_kinds(self, statement: Executable) -> Plan | None:
+        plan = self._plans.get(statement)
+        if plan is not None and self.kinds is not None:
+            self.kinds.add(plan.kind)
+        return plan
+
+    def _failed(self, error: BaseException) -> BaseException:
+        if isinstance(error, KeyError):
+            error = TypeError(f"the statement needs the parameter {error}")
+        self.error = translated(error)
+        self._lookup = self._refuse
+        return self.error
+
+    def _refuse(self, statement: Any) -> Plan | None:
+        raise RuntimeError("a statement of this transaction has failed, so nothing more can run in it") from self.error

@@ -1,0 +1,306 @@
+"""The one thread that writes to a SQLite file: durable group commit.
+
+Whatever is waiting when the thread comes round is run in ONE transaction and made durable by one commit; then all are
+answered at once. At 256 callers a commit's fsync is shared by 256.
+
+A function that fails must leave no trace, and must not take the others with it. A savepoint around each would do, but
+costs twice what a small write itself costs, so a group is first run without. When one fails, all is rolled back and the
+group is run again with savepoints, as are the next groups, since failures come in series. That is allowed, because a
+function may run more than once.
+
+An interrupt (a deadline) or a full disk ends the whole transaction in SQLite, savepoints and all. Then the others are run
+again without the culprit. When the commit itself fails, each is run alone, so that the culprit is known.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from queue import SimpleQueue
+from time import perf_counter
+from typing import Any, Protocol
+
+import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
+
+from mainspring.core.clock import Clock
+from mainspring.core.database.compiled import Plans
+from mainspring.core.database.errors import Timeout
+from mainspring.core.database.sqlite_connection import SqliteConnection, open_connection, translated
+from mainspring.core.database.sqlite_disk import Disk
+from mainspring.core.problems import StorageFull
+
+logger = logging.getLogger(__name__)
+
+GROUP_JOBS_MAX = 1024
+GROUP_S_MAX = 0.05
+"""A group takes no more functions once it has run this long, so that those that have run are answered."""
+
+CAREFUL_GROUPS = 64
+"""How many groups after a failure are run with savepoints from the start."""
+
+SLOW_S = 0.05
+"""A function that holds everybody else up for longer than this is logged: it must be split."""
+
+INSTRUCTIONS_PER_LOOK = 10_000
+JOBS_PER_LOOK = 64
+FRAMES_WHEN_IDLE = 1000
+FRAMES_ALWAYS = 8000
+FRAMES_TOO_MANY = 65_536
+"""Checkpoint at 4 MB of write-ahead log when nobody waits, at 32 MB always; past 256 MB wait for old readers to go."""
+
+
+class Job:
+    """One call of `write`, and what came of it."""
+
+    __slots__ = ("args", "error", "function", "future", "hooks", "kwargs", "result", "topics")
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], future: Any
+    ) -> None:
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.hooks: Iterable[Callable[[], None]] = ()
+        self.topics: Iterable[str] = ()
+
+
+class Alone:
+    """Work on the driver's own connection, outside of any group: creating and migrating tables, the last checkpoint."""
+
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Callable[[Any], Any], future: Any) -> None:
+        self.work = work
+        self.future = future
+
+
+class Stop:
+    """The last thing in the queue."""
+
+
+class Answers(Protocol):
+    """Where the thread leaves what it has done."""
+
+    def group(self, jobs: list[Job], seconds: float) -> None:
+        """These are durable, or have failed; `seconds` is from the first function's start to the end of the commit."""
+
+    def alone(self, work: Alone, result: Any, error: BaseException | None) -> None: ...
+
+
+class Writer:
+    """Owns the writing connection. `open`, `submit` and `close` belong to the event loop; the rest to the thread."""
+
+    def __init__(
+        self, path: Path, plans: Plans, clock: Clock, disk: Disk, answers: Answers, *, deadline_s: float
+    ) -> None:
+        self._path = path
+        self._plans = plans
+        self._clock = clock
+        self._disk = disk
+        self._answers = answers
+        self._deadline_s = deadline_s
+        self._deadline = float("inf")
+        self._queue: SimpleQueue[list[Job] | Alone | Stop] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
+        self._careful_groups = 0
+        self._one_by_one = 0
+        self._unlooked_jobs = 0
+        self._raw: Any = None
+        self._connection: SqliteConnection
+
+    def open(self) -> None:
+        """Opens the file, creating it where there is none. Raises `Damaged` or `Unavailable`."""
+        self._raw = open_connection(self._path, cache_kib=16_384, busy_timeout_s=5)
+        self._raw.set_progress_handler(self._is_over, INSTRUCTIONS_PER_LOOK)
+        self._execute = self._raw.cursor().execute
+        self._connection = SqliteConnection(self._raw, self._plans, self._clock)
+        self._disk.look(perf_counter())
+        self._thread.start()
+
+    def submit(self, work: list[Job] | Alone) -> None:
+        self._queue.put(work)
+
+    def close(self) -> None:
+        """Finishes what was submitted, then closes the file. Blocks, so call it from a thread."""
+        self._queue.put(Stop())
+        self._thread.join()
+
+    def _is_over(self) -> bool:
+        return perf_counter() > self._deadline
+
+    def _run(self) -> None:
+        while True:
+            work: list[Job] | Alone | Stop | None = self._queue.get()
+            if isinstance(work, list):
+                jobs, work = self._gather(work)
+                self._run_jobs(jobs)
+            if isinstance(work, Alone):
+                self._run_alone(work)
+            if isinstance(work, Stop):
+                break
+        self._raw.close()
+
+    def _gather(self, jobs: list[Job]) -> tuple[list[Job], Alone | Stop | None]:
+        """All jobs that are waiting, and what came after them."""
+        while len(jobs) < GROUP_JOBS_MAX and not self._queue.empty():
+            more = self._queue.get()
+            if not isinstance(more, list):
+                return jobs, more
+            jobs += more
+        return jobs, None
+
+    def _run_jobs(self, jobs: list[Job]) -> None:
+        jobs = [job for job in jobs if not job.future.cancelled()]
+        self._unlooked_jobs += len(jobs)
+        while jobs:
+            jobs = self._run_group(jobs)
+        self._checkpoint_if_due()
+
+    def _run_group(self, jobs: list[Job]) -> list[Job]:
+        """Runs the first of `jobs` in one transaction and answers them; gives those that are still to be run."""
+        started = perf_counter()
+        measured = self._disk.look(started)
+        careful = measured or self._careful_groups > 0
+        group = jobs[: 1 if self._one_by_one else GROUP_JOBS_MAX]
+        self._careful_groups -= self._careful_groups > 0
+        self._one_by_one -= self._one_by_one > 0
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except dbapi.Error as error:
+            return self._fail(group, jobs, error)
+        try:
+            ran, culprit = self._call_each(group, started, careful, measured)
+            if culprit is None:
+                self._deadline = float("inf")
+                self._execute("COMMIT")
+        except dbapi.Error as error:
+            self._roll_back()
+            if self._met_full(error):
+                return jobs
+            if len(group) == 1:
+                return self._fail(group, jobs, error)
+            self._one_by_one = len(group)
+            return jobs
+        if culprit is None:
+            self._answers.group(group[:ran], perf_counter() - started)
+            return jobs[ran:]
+        self._careful_groups = CAREFUL_GROUPS
+        if self._is_final(culprit, alone=len(group) == 1, careful=careful):
+            self._answers.group([culprit], perf_counter() - started)
+            return [job for job in jobs if job is not culprit]
+        return jobs
+
+    def _call_each(self, group: list[Job], started: float, careful: bool, measured: bool) -> tuple[int, Job | None]:
+        """Calls each function; gives how many ran, and the job that ended the transaction for all, if one did."""
+        now = started
+        ran = 0
+        for job in group:
+            self._deadline = now + self._deadline_s
+            if careful:
+                self._execute("SAVEPOINT job")
+            if measured:
+                self._call_measured(job)
+            else:
+                self._call(job)
+            if job.error is not None:
+                if not careful or not self._raw.in_transaction:
+                    self._roll_back()
+                    return ran, job
+                self._deadline = float("inf")
+                self._execute("ROLLBACK TO job")
+            if careful:
+                self._execute("RELEASE job")
+            ran += 1
+            before, now = now, perf_counter()
+            if now - before > SLOW_S:
+                logger.warning("%s held all writers for %.0f ms: split it", _name(job.function), (now - before) * 1000)
+            if now - started > GROUP_S_MAX:
+                break
+        return ran, None
+
+    def _call(self, job: Job) -> None:
+        connection = self._connection
+        connection.begin_function()
+        try:
+            result = job.function(connection, *job.args, **job.kwargs)
+            if connection.error is not None:
+                raise connection.error
+            if isinstance(result, dbapi.Cursor):
+                raise TypeError(f"{_name(job.function)} returned unread rows: return .all() of them")
+        except BaseException as error:  # whatever it was belongs to the caller, not to this thread
+            job.error = translated(error)
+            return
+        job.result = result
+        job.error = None
+        job.hooks = connection.hooks
+        job.topics = connection.topics
+
+    def _call_measured(self, job: Job) -> None:
+        """Like `_call`, where the disk is nearly full: fails what grows the file, or inserts and deletes nothing."""
+        connection = self._connection
+        before = self._used_pages()
+        connection.kinds = set()
+        try:
+            self._call(job)
+        finally:
+            kinds, connection.kinds = connection.kinds, None
+        if job.error is None and (self._used_pages() > before or ("insert" in kinds and "delete" not in kinds)):
+            job.error = StorageFull()
+
+    def _used_pages(self) -> int:
+        pages: int = self._execute("PRAGMA page_count").fetchone()[0]
+        free: int = self._execute("PRAGMA freelist_count").fetchone()[0]
+        return pages - free
+
+    def _is_final(self, culprit: Job, *, alone: bool, careful: bool) -> bool:
+        """Whether the job that ended a transaction has its answer, or is run again with the others."""
+        driver_error = culprit.error.__cause__ if culprit.error is self._connection.error and culprit.error else None
+        if driver_error is not None and self._met_full(driver_error):
+            return False
+        return alone or careful or isinstance(culprit.error, Timeout)
+
+    def _met_full(self, error: BaseException) -> bool:
+        """Whether `error` is a disk found full just now, so that another try, with the ballast given up, may do."""
+        if self._disk.low or not isinstance(translated(error), StorageFull):
+            return False
+        self._disk.met_full(perf_counter())
+        return True
+
+    def _fail(self, group: list[Job], jobs: list[Job], error: Exception) -> list[Job]:
+        for job in group:
+            job.error = translated(error)
+        self._answers.group(group, 0.0)
+        return jobs[len(group) :]
+
+    def _roll_back(self) -> None:
+        self._deadline = float("inf")
+        if self._raw.in_transaction:
+            self._execute("ROLLBACK")
+
+    def _run_alone(self, alone: Alone) -> None:
+        result, error = None, None
+        try:
+            result = alone.work(self._raw)
+        except BaseException as raised:  # as in `_call`
+            error = translated(raised)
+        self._roll_back()
+        self._answers.alone(alone, result, error)
+
+    def _checkpoint_if_due(self) -> None:
+        if self._unlooked_jobs < JOBS_PER_LOOK and not self._queue.empty():
+            return
+        self._unlooked_jobs = 0
+        frames = self._execute("PRAGMA wal_checkpoint(NOOP)").fetchone()[1]
+        if frames < FRAMES_WHEN_IDLE or (frames < FRAMES_ALWAYS and not self._queue.empty()):
+            return
+        try:
+            self._execute(f"PRAGMA wal_checkpoint({'PASSIVE' if frames < FRAMES_TOO_MANY else 'RESTART'})").fetchone()
+        except dbapi.Error as error:
+            logger.error("checkpoint: %s", error)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', function)}"
