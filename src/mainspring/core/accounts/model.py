@@ -137,6 +137,14 @@ class Session(msgspec.Struct, frozen=True):
     expires_us: int
 
 
+class Act(msgspec.Struct, frozen=True):
+    """Who asks for a change, from where, and when: what the audit log says of it."""
+
+    by: Caller
+    address: str
+    at_us: int
+
+
 class AuditEntry(msgspec.Struct, frozen=True):
     """Who did what to what, when, and from where. `actor_id` is None where nobody was authenticated."""
 
@@ -151,8 +159,8 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 def new_id() -> int:
-    """A random 63-bit number above the reserved ones."""
-    return secrets.randbelow(2**63 - 2) + 2
+    """A random number of 62 bits, above the reserved ones."""
+    return secrets.randbelow(2**62 - 2) + 2
 
 
 def new_secret(shape: TokenShape) -> str:
@@ -168,7 +176,7 @@ def new_secret(shape: TokenShape) -> str:
 
 def digest(secret: str | bytes) -> bytes:
     """What is stored of a secret, and looked up."""
-    return sha256(secret.encode() if isinstance(secret, str) else secret).digest()
+    return sha256(secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret).digest()
 
 
 def account_name(text: str) -> str:
@@ -219,6 +227,19 @@ def narrowed(scopes: frozenset[str], to: frozenset[str]) -> frozenset[str]:
     }
 
 
+def must_see(by: Caller, account_id: int | None) -> None:
+    """Raises `NotAllowed` unless it is about one's own account or one may read about all of them."""
+    own = account_id is not None and account_id == by.account_id and by.may(SELF)
+    if not own and not by.may("accounts:read"):
+        raise NotAllowed("Reading about accounts needs accounts:read")
+
+
+def must_write(by: Caller) -> None:
+    """Raises `NotAllowed` unless one may change accounts besides one's own."""
+    if not by.may("accounts:write"):
+        raise NotAllowed("Changing accounts needs accounts:write")
+
+
 def must_hold(by: Caller, scopes: Iterable[str]) -> None:
     """Raises `NotAllowed` unless `by` may do everything that `scopes` allow."""
     wanted = frozenset(scopes)
@@ -228,9 +249,11 @@ def must_hold(by: Caller, scopes: Iterable[str]) -> None:
 
 
 def must_manage(by: Caller, account: Account) -> None:
-    """Raises `NotAllowed` unless `account` is one's own, or one may manage accounts and do all that this one may."""
-    if account.id == by.account_id:
+    """Raises `NotAllowed` unless `account` is one's own, or one may change accounts and do all that this one may.
+
+    A token manages even its own account only with `accounts:self`: one that leaks must not make others that stay.
+    """
+    if account.id == by.account_id and by.may(SELF):
         return
-    if not by.may("accounts:write"):
-        raise NotAllowed("Managing another account needs accounts:write")
+    must_write(by)
     must_hold(by, account.scopes)
