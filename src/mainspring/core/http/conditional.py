@@ -33,20 +33,24 @@ def answer(request: Request, response: Response, etag: bytes | None = None) -> R
     return response
 
 
-def check(request: Request, etag: bytes | None, *, required: bool = False) -> None:
+def check(request: Request, etag: bytes | None) -> None:
     """Before a change: raises `PreconditionFailed` unless `If-Match` and `If-None-Match` agree with what is there.
 
-    `etag` is the present one, None where there is nothing. Where `required`, `PreconditionRequired` is raised for a
-    request that names no condition.
+    `etag` is the present one, None where there is nothing.
     """
     expected = request.headers.get(b"if-match")
     refused = request.headers.get(b"if-none-match")
-    if expected is None and refused is None and required:
-        raise PreconditionRequired
     if expected is not None and not _matches(expected, etag, weak=False):
         raise PreconditionFailed
     if refused is not None and _matches(refused, etag, weak=True):
         raise PreconditionFailed
+
+
+def require(request: Request, etag: bytes | None) -> None:
+    """Like `check`, and raises `PreconditionRequired` where the request names no condition."""
+    if b"if-match" not in request.headers and b"if-none-match" not in request.headers:
+        raise PreconditionRequired
+    check(request, etag)
 
 
 def _matches(header: bytes, etag: bytes | None, *, weak: bool) -> bool:

@@ -78,6 +78,12 @@ class Request:
         return (client[0], client[1]) if client else ("", 0)
 
     @property
+    def id(self) -> str:
+        """The id that `manners` gave this request, for logs; empty without them."""
+        request_id: bytes = self.scope.get("mainspring.request_id", b"")
+        return request_id.decode()
+
+    @property
     def headers(self) -> dict[bytes, bytes]:
         """Headers by lower-case name; a repeated one is joined by commas, `cookie` by semicolons."""
         headers = self._headers
