@@ -56,6 +56,18 @@ log_positions = tables.table(
 )
 """`position` is the `id` of the last record that the group has finished with."""
 
+postgres_tables = Metadata("core_postgres")
+
+write_marks = postgres_tables.table(
+    "core_write_marks",
+    sa.Column("writer", Text, primary_key=True),
+    sa.Column("number", Int64, nullable=False),
+    sa.Column("at_us", Int64, nullable=False),
+)
+"""What each writing session on PostgreSQL committed last: see `postgres_session`."""
+
+FORGET_MARKS = sa.delete(write_marks).where(write_marks.c.at_us < sa.bindparam("before_us"))
+
 OFFSET_BITS = 20
 """At most a million events in one transaction; 43 bits of transaction ids last 27 years at 10,000 a second."""
 

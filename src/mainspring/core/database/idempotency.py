@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.clock import Clock
 from mainspring.core.database.core_tables import idempotency
+from mainspring.core.database.isolation import read_committed
 from mainspring.core.ports import Connection
 from mainspring.core.problems import KeyReused
 
@@ -29,12 +30,13 @@ STORE = (
     )
 )
 SWEEP = delete(idempotency).where(
+    idempotency.c.at_us <= bindparam("after_us"),
     idempotency.c.key.in_(
         select(idempotency.c.key)
         .where(idempotency.c.at_us <= bindparam("after_us"))
         .order_by(idempotency.c.at_us)
         .limit(SWEEP_ROWS)
-    )
+    ),
 )
 
 
@@ -62,6 +64,7 @@ def run_once(
     return result, False
 
 
+@read_committed
 def sweep(connection: Connection, clock: Clock) -> bool:
     """Deletes some results that are past their day; gives whether there may be more."""
     return connection.execute(SWEEP, {"after_us": clock.wall_ns() // 1000 - KEPT_US}).rowcount == SWEEP_ROWS

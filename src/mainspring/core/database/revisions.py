@@ -9,15 +9,16 @@ One that is there at an older revision goes through the scripts, each change and
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from mainspring.core.database.dialects import postgres_dialect, sqlite_dialect
 from mainspring.core.database.errors import SchemaError
 
 BASELINE = "baseline.sql"
@@ -94,14 +95,14 @@ def baseline_text(name: str, metadata: sa.MetaData, folder: Path | None) -> str:
         "",
         "",
     ]
-    statements = create_statements(metadata, sqlite.dialect())
+    statements = create_statements(metadata, sqlite_dialect())
     return "\n".join(lines) + "".join(statement + END_OF_STATEMENT for statement in statements).rstrip("\n") + "\n"
 
 
 def read_baseline(name: str, metadata: sa.MetaData, folder: Path | None) -> Baseline:
     """The baseline in `folder`, or, without a folder, the one that `metadata` gives."""
     if folder is None:
-        return Baseline(first_revision(name), tuple(create_statements(metadata, sqlite.dialect())))
+        return Baseline(first_revision(name), tuple(create_statements(metadata, sqlite_dialect())))
     path = folder / BASELINE
     try:
         text = path.read_text(encoding="utf-8")
@@ -133,6 +134,32 @@ def prepare_sqlite(raw: Any, name: str, metadata: sa.MetaData, folder: Path | No
             connection.commit()
         return
     raw.execute(STORE_REVISION, (name, baseline.revision))
+    raw.execute("COMMIT")
+
+
+def prepare_postgres(
+    raw: Any, connect: Callable[[], Any], name: str, metadata: sa.MetaData, folder: Path | None
+) -> None:
+    """Creates or migrates the tables of `name` on the driver's connection `raw`; scripts run on one from `connect`.
+
+    A new system's tables are made from `metadata` itself, at the revision that `baseline.sql` names.
+    """
+    newest = read_baseline(name, metadata, folder).revision
+    store = STORE_REVISION.replace("?", "%s")
+    raw.execute("BEGIN")
+    raw.execute("SELECT pg_advisory_xact_lock(hashtext('mainspring.revisions ' || current_schema()))")
+    raw.execute("CREATE TABLE IF NOT EXISTS core_revisions (system text PRIMARY KEY, revision text NOT NULL)")
+    row = raw.execute(FIND_REVISION.replace("?", "%s"), (name,)).fetchone()
+    if row is not None and row[0] != newest:
+        engine = sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            run_scripts(connection, name, folder, row[0])
+            connection.exec_driver_sql(store, (name, newest))
+    elif row is None:
+        for statement in create_statements(metadata, postgres_dialect()):
+            if not statement.startswith("CREATE TABLE core_revisions"):
+                raw.execute(statement)
+        raw.execute(store, (name, newest))
     raw.execute("COMMIT")
 
 

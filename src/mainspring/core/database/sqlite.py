@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import MetaData
-from sqlalchemy.dialects import sqlite
 
 from mainspring.core.clock import Clock, SystemClock
 from mainspring.core.database import core_tables, idempotency
 from mainspring.core.database.compiled import Plans
+from mainspring.core.database.dialects import sqlite_dialect
 from mainspring.core.database.errors import Damaged
 from mainspring.core.database.revisions import Prepared, prepare_sqlite
 from mainspring.core.database.sqlite_disk import Disk
@@ -74,7 +74,7 @@ class SqliteDatabase:
         self._loop_budget_s = loop_budget_s
         self._read_deadline_s = read_deadline_s
         self._waiting_max = writes_waiting_max
-        self._plans = Plans(sqlite.dialect(paramstyle="qmark"))
+        self._plans = Plans(sqlite_dialect())
         self._watchers = Watchers()
         self.watch = self._watchers.watch
         self._disk = Disk(self.path, floor_bytes=floor_bytes, ballast_bytes=ballast_bytes, free_bytes=free_bytes)
