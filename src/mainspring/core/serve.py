@@ -202,11 +202,19 @@ class _Exchange:
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] in ("http.response.start", "websocket.accept"):
             self._head = message
-        elif self._watch is None and message.get("more_body") and not self.is_websocket:
-            self._inbox = asyncio.Queue(1)
-            self._watch = asyncio.create_task(self._watch_client(self._inbox))
+        elif message.get("more_body") and not self.is_websocket:
+            return self._send_piece(message)
         sent: Awaitable[None] = self._proto.send(message)
         return sent
+
+    async def _send_piece(self, message: Message) -> None:
+        """A piece of a streamed answer. Without a client, Granian's `send` returns without ever suspending: a handler
+        that only writes would then hold the loop, its own cancellation included, so the loop gets its turn here."""
+        if self._watch is None:
+            self._inbox = asyncio.Queue(1)
+            self._watch = asyncio.create_task(self._watch_client(self._inbox))
+        await self._proto.send(message)
+        await asyncio.sleep(0)
 
     async def _watch_client(self, inbox: asyncio.Queue[Message]) -> None:
         """Cancels the handler when its client goes away while an answer is being streamed. What is left of the
