@@ -13,7 +13,7 @@ import { type Caller, type SystemInfo, Systems } from "./systems"
 
 export function Console() {
   const { data, error, reload } = useApi<{ systems: SystemInfo[] }>("/-/systems", 10_000)
-  const who = useApi<Caller>("/-/session")
+  const who = useApi<Caller>("/api/accounts/whoami")
   const [open, { toggle, close }] = useDisclosure()
   const [path] = useLocation()
   useEffect(close, [path])
@@ -23,11 +23,12 @@ export function Console() {
     return () => window.removeEventListener("signed-out", again)
   }, [who.reload])
 
-  if (!data && !error) return <Waiting />
+  if ((!data && !error) || (!who.data && !who.error)) return <Waiting />
+  const caller = who.data && who.data.kind !== "anonymous" ? who.data : undefined
   const systems = data?.systems ?? []
   const families = [...new Set(systems.map((one) => one.family))]
   return (
-    <Systems.Provider value={{ systems, caller: who.data, reload: () => (reload(), who.reload()) }}>
+    <Systems.Provider value={{ systems, caller, reload: () => (reload(), who.reload()) }}>
       <a href="#main" className="skip">
         To the content
       </a>
@@ -50,7 +51,7 @@ export function Console() {
               </Anchor>
             </Group>
             <Group gap={4} wrap="nowrap">
-              <Tooltip label={who.data ? who.data.name : "Sign in"}>
+              <Tooltip label={caller ? caller.name : "Sign in"}>
                 <ActionIcon component={Link} href="/account" variant="subtle" color="gray" size="lg" aria-label="Account">
                   <IconUser size={19} />
                 </ActionIcon>
@@ -87,8 +88,8 @@ export function Console() {
           <Suspense fallback={<Waiting />}>
             <Switch>
               <Route path="/" component={Home} />
-              <Route path="/account" component={who.data ? Account : SignIn} />
-              <Route path="/:name/*?">{({ name }) => (who.data ? <SystemPage key={name} name={name} /> : <SignIn />)}</Route>
+              <Route path="/account" component={caller ? Account : SignIn} />
+              <Route path="/:name/*?">{({ name }) => (caller ? <SystemPage key={name} name={name} /> : <SignIn />)}</Route>
             </Switch>
           </Suspense>
         </AppShell.Main>

@@ -15,7 +15,7 @@ export type SystemInfo = {
   listeners: { name: string; protocol: string; address: string; state: string; reason?: string }[]
 }
 
-export type Caller = { name: string; kind: string; scopes: string[] }
+export type Caller = { account_id: string | null; name: string; kind: string; scopes: string[] }
 
 export const Systems = createContext<{ systems: SystemInfo[]; caller: Caller | undefined; reload: () => void }>({
   systems: [],

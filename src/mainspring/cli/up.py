@@ -1,0 +1,88 @@
+"""`up`: one process with everything, until it is told to stop."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from mainspring.core.config import Config
+
+from .options import read, with_config
+
+
+@click.command()
+@click.argument("systems", nargs=-1)
+@with_config
+@click.option("--host", help="Address to bind to; loopback unless you mean it.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the console and the JSON API; 0 takes a free one.")
+@click.option("--behind-tls", is_flag=True, default=None, help="A proxy in front of this node terminates TLS.")
+@click.option("--quiet", is_flag=True, help="Print only the address.")
+def up(
+    systems: tuple[str, ...],
+    data: str | None,
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    behind_tls: bool | None,
+    quiet: bool,
+) -> None:
+    """Start SYSTEMS (all where none is named) and print the console's address.
+
+    \b
+    mainspring up                              everything, on 127.0.0.1:8080
+    mainspring up links --port 0               one system and what it uses, on a free port
+    mainspring up --set links.domain=go.example --data ./data
+
+    When it answers, one line is printed that begins with "ready http://…/" and carries a one-click token
+    that is valid until the process ends. Stop it with Ctrl-C: running requests are finished first.
+    """
+    import uvloop
+
+    config = read(config_file, settings, data=data, host=host, port=port, behind_tls=behind_tls)
+    raise click.exceptions.Exit(uvloop.run(_serve(config, systems, quiet=quiet)))
+
+
+async def _serve(config: Config, systems: tuple[str, ...], *, quiet: bool) -> int:
+    from mainspring.console import console
+    from mainspring.core.application import CannotStart, Mainspring
+
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        if asked.is_set():  # a second Ctrl-C does not wait for anybody
+            sys.stderr.write("stopped without waiting\n")
+            sys.stderr.flush()
+            import os
+
+            os._exit(130)
+        asked.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        async with Mainspring(systems, config, console=console()) as mainspring:
+            click.echo(f"ready {mainspring.address}?token={mainspring.one_click}")
+            sys.stdout.flush()
+            if not quiet:
+                _tell(mainspring.systems())
+            await asked.wait()
+            if not quiet:
+                click.echo("stopping: running requests are finished first (Ctrl-C again to not wait)", err=True)
+    except CannotStart as error:
+        click.echo(f"mainspring: {error}", err=True)
+        return 1
+    return 0
+
+
+def _tell(systems: list[dict[str, object]]) -> None:
+    """The doors, on stderr: where clients of each field connect."""
+    for one in systems:
+        doors = [
+            f"{door['name']} off: {door['reason']}" if door["state"] == "off" else str(door["address"])
+            for door in one["listeners"]  # type: ignore[attr-defined]
+        ]
+        reason = f" ({one['reason']})" if one.get("reason") else ""
+        click.echo(f"  {one['family']}/{one['name']:<12} {'  '.join(doors)}{reason}", err=True)
