@@ -122,18 +122,18 @@ class LinkEdit(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     notes: Annotated[str, Meta(max_length=10_000)] | UnsetType = UNSET
     folder: ShortText | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
-    valid_since: str | None | UnsetType = UNSET
-    valid_until: str | None | UnsetType = UNSET
-    max_visits: Visits | None | UnsetType = UNSET
-    password: Password | None | UnsetType = UNSET
+    valid_since: str | UnsetType | None = UNSET
+    valid_until: str | UnsetType | None = UNSET
+    max_visits: Visits | UnsetType | None = UNSET
+    password: Password | UnsetType | None = UNSET
     redirect: int | UnsetType = UNSET
     forward_query: bool | UnsetType = UNSET
     crawlable: bool | UnsetType = UNSET
     rules: tuple[Rule, ...] | UnsetType = UNSET
-    card: Card | None | UnsetType = UNSET
+    card: Card | UnsetType | None = UNSET
     archived: bool | UnsetType = UNSET
     state: str | UnsetType = UNSET
-    owner: str | UnsetType = UNSET
+    owner: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
 
 
 class AliasTaken(Conflict):

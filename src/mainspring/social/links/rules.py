@@ -5,6 +5,7 @@ weight (the same visitor always to the same one), or into an app with the target
 """
 
 import ipaddress
+import re
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Literal
@@ -19,6 +20,9 @@ Kind = Literal[
     "device", "os", "browser", "language", "query", "query-any-value", "query-valueless", "country", "city",
     "ip", "referrer", "before", "after", "hours",
 ]  # fmt: skip
+_APP = re.compile(
+    r"(?!(?:https?|javascript|data|vbscript|file|blob):)[a-z][a-z0-9+.-]{1,30}:[!#-;=?-~]{1,2000}", re.IGNORECASE
+)
 DEVICES = frozenset({"mobile", "tablet", "desktop", "ios", "android", "windows", "macos", "linux", "chromeos"})
 
 
@@ -158,6 +162,8 @@ def fault(rules: tuple[Rule, ...]) -> tuple[str, str] | None:
             return f"/rules/{place}", f"at most {CONDITIONS_MAX} conditions and {VARIANTS_MAX} variants"
         if (rule.target is None) == (not rule.split):
             return f"/rules/{place}", "give either target or split"
+        if rule.app is not None and not _APP.fullmatch(rule.app):
+            return f"/rules/{place}/app", "an app's address is like myapp://path"
         if any(not 1 <= variant.weight <= 1000 for variant in rule.split):
             return f"/rules/{place}/split", "a weight is 1 to 1000"
         for number, condition in enumerate(rule.when):

@@ -7,9 +7,9 @@ from msgspec import Meta
 
 
 class LinksSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    public_url: Annotated[str, Meta(description="Address under which short links of the default domain are reached")] = (
-        "http://127.0.0.1:8410"
-    )
+    public_url: Annotated[
+        str, Meta(description="Address under which short links of the default domain are reached")
+    ] = "http://127.0.0.1:8410"
     strategy: Annotated[
         str, Meta(pattern="^(counter|snowflake|random|hash)$", description="How codes of the default domain are made")
     ] = "counter"

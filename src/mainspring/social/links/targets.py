@@ -117,7 +117,7 @@ def with_utm(target: str, utm: dict[str, str]) -> str:
 
 def _ascii_host(host: str) -> str:
     if host.isascii():
-        valid = ":" in host or _HOST.fullmatch(host)
+        valid = ":" in host or _HOST.fullmatch(host) is not None
     else:
         import idna
 
@@ -132,24 +132,32 @@ def _ascii_host(host: str) -> str:
 
 
 class BlockedDomains:
-    """The names in `path`, `#` starting a comment; without a file nothing is blocked. A change is seen within 5 s."""
+    """The names in `path`, `#` starting a comment; without a file nothing is blocked.
 
-    def __init__(self, path: Path | None) -> None:
+    A change is seen within `recheck_s`.
+    """
+
+    def __init__(self, path: Path | None, recheck_s: float = 5) -> None:
         self._path = path
+        self._recheck_s = recheck_s
         self._hashes = array("Q")
         self._version: tuple[int, int] | None = None
-        self._looked_s = -5.0
+        self._looked_s = float("-inf")
         self._registrable: Any = None
 
     def __len__(self) -> int:
         return len(self._hashes)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._hashes) * self._hashes.itemsize
 
     async def refuse(self, url: str) -> None:
         """Raises `BlockedTarget` where the host of `url`, or a domain above it, is in the file."""
         if self._path is None:
             return
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._looked_s >= 5:
+        if now_s - self._looked_s >= self._recheck_s:
             self._looked_s = now_s
             await asyncio.to_thread(self._load, self._path)
         host = host_of(url).rstrip(".")

@@ -1,0 +1,96 @@
+"""Codes handed out: the key generation service of one node.
+
+A node leases numbers a thousand at a time, in one small transaction, and turns them into codes by itself. What it leased
+and did not use when it dies is skipped, never given out again.
+"""
+
+import asyncio
+from collections import deque
+from secrets import token_bytes
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from mainspring.core.clock import Clock
+from mainspring.core.ports import Connection, Database
+from mainspring.core.problems import Unavailable
+from mainspring.primitives.ids import Ids
+from mainspring.social.links import codes
+from mainspring.social.links.domains import Domain
+from mainspring.social.links.tables import lease, secret
+
+_lease = insert(lease).values(name=sa.bindparam("name"), next=sa.bindparam("count"))
+LEASE = _lease.on_conflict_do_update(index_elements=["name"], set_={"next": lease.c.next + _lease.excluded.next})
+LEASE = LEASE.returning(lease.c.next)
+PUT_SECRET = insert(secret).values(name=sa.bindparam("name"), value=sa.bindparam("value")).on_conflict_do_nothing()
+GET_SECRET = sa.select(secret.c.value).where(secret.c.name == sa.bindparam("name"))
+
+TRIES = 5
+
+
+class Issuer:
+    """Gives codes that no other call, on any node, is given for the domain's strategy to collide with."""
+
+    def __init__(
+        self, database: Database, ids: Ids, clock: Clock, key: bytes, blocked: tuple[str, ...], lease: int = codes.LEASE
+    ) -> None:
+        self._database, self._ids, self._clock, self._key, self._blocked = database, ids, clock, key, blocked
+        self._lease_size = lease
+        self._leased: dict[str, deque[int]] = {}
+        self._leasing = asyncio.Lock()
+        self._permutations = {
+            name: codes.Permutation(key, len(alphabet) ** codes.LENGTH) for name, alphabet in codes.ALPHABETS.items()
+        }
+
+    async def candidates(self, domain: Domain, target: str, length: int | None = None) -> list[str]:
+        """The codes to try in order for one link: one that is unique by itself, or several drawn ones.
+
+        A wanted `length` makes the strategy `random`, because the others have a length of their own.
+        """
+        strategy = "random" if length is not None else domain.strategy
+        if strategy == "counter":
+            return [await self._next(domain.alphabet)]
+        alphabet = codes.ALPHABETS[domain.alphabet]
+        if strategy == "snowflake":
+            return list(codes.clean((codes.spell(self._ids.next(), alphabet, 11) for _ in range(TRIES)), self._blocked))
+        sizes = [length or codes.LENGTH] * TRIES + [(length or codes.LENGTH) + 1]
+        at_us, salt = self._clock.wall_ns() // 1000, token_bytes(8)
+        if strategy == "hash":
+            drawn = [codes.hashed(target, salt, at_us, n, alphabet, size) for n, size in enumerate(sizes)]
+        else:
+            drawn = [codes.drawn(token_bytes(40), alphabet, size) for size in sizes]
+        return list(codes.clean(drawn, self._blocked))
+
+    async def _next(self, alphabet: str) -> str:
+        """The next leased number's code, without those that spell something blocked."""
+        permutation, letters = self._permutations[alphabet], codes.ALPHABETS[alphabet]
+        while True:
+            leased = self._leased.get(alphabet)
+            while leased:
+                word = codes.spell(permutation(leased.popleft()), letters, codes.LENGTH)
+                for code in codes.clean((word,), self._blocked):
+                    return code
+            await self._lease(alphabet)
+
+    async def _lease(self, alphabet: str) -> None:
+        async with self._leasing:
+            if self._leased.get(alphabet):
+                return
+            end = await self._database.write(_take_lease, f"counter:{alphabet}", self._lease_size)
+            size = self._permutations[alphabet].size
+            if end > size:
+                raise Unavailable(
+                    f"All {size} codes of this length are taken; use another strategy", retry_after_s=3600
+                )
+            self._leased[alphabet] = deque(range(end - self._lease_size, end))
+
+
+def _take_lease(connection: Connection, name: str, count: int) -> int:
+    """The end of the range that now is the caller's; it begins `count` earlier."""
+    return int(connection.execute(LEASE, {"name": name, "count": count}).scalar())
+
+
+def deployment_key(connection: Connection, name: str) -> bytes:
+    """A secret of this deployment, made by whichever node asks first."""
+    connection.execute(PUT_SECRET, {"name": name, "value": token_bytes(32)})
+    return bytes(connection.execute(GET_SECRET, {"name": name}).scalar())

@@ -1,0 +1,354 @@
+"""`Links`: what other code calls. Makes, changes, finds and resolves links, and tells how often they were followed."""
+
+import asyncio
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mainspring.core import once as idempotency
+from mainspring.core.accounts import Caller
+from mainspring.core.accounts.passwords import Passwords
+from mainspring.core.clock import Clock
+from mainspring.core.once import Once
+from mainspring.core.ports import Cache, Connection, Consumer, Database, Log, Record
+from mainspring.core.problems import Conflict, Invalid, Problem, Unauthenticated
+from mainspring.core.telemetry import Metrics
+from mainspring.primitives.ids import Ids
+from mainspring.primitives.limiter import Limiter
+from mainspring.social.links import listing, rollups, stats, store
+from mainspring.social.links import rules as redirect_rules
+from mainspring.social.links.clicks import Clicks, decode_batch
+from mainspring.social.links.domains import Domains
+from mainspring.social.links.drafts import ADMIN, Drafts
+from mainspring.social.links.issuer import Issuer, deployment_key
+from mainspring.social.links.known import Change
+from mainspring.social.links.listing import Filter, Order
+from mainspring.social.links.model import BULK_MAX, AliasTaken, Link, LinkEdit, NewLink, State, UnknownLink, UnknownTag
+from mainspring.social.links.resolver import Resolver
+from mainspring.social.links.rules import Trial, Visitor
+from mainspring.social.links.settings import LinksSettings
+from mainspring.social.links.stats import DAYS_MAX, By, Series, Visit, VisitFilter
+from mainspring.social.links.visitors import Visitors, limit_key
+
+LIVE = "links.live"
+"""The channel of the cache on which each fold says what was clicked, as JSON."""
+
+LOCAL = Caller(None, "local", "local", frozenset({"*"}))
+"""Who calls from the same process: an embedding program, a test."""
+
+FOLD_CLICKS_MAX = 1_000
+DAY_US = rollups.DAY_US
+
+
+class TagTaken(Conflict):
+    type, title = "links/tag-taken", "There is a tag of this name already"
+
+
+class Links:
+    """Short links with rules, limits and honest counts.
+
+    A code belongs to one link for ever. Of many who want one alias exactly one gets it. A created link survives kill -9 once
+    `create` has returned. By hand: prepare the tables, `start`, and `stop` at the end.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        log: Log,
+        cache: Cache,
+        ids: Ids,
+        limiter: Limiter,
+        clock: Clock,
+        settings: LinksSettings | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.settings = settings = settings or LinksSettings()
+        self.clock = clock
+        self.domains = Domains(database, settings)
+        stale_s = settings.stale_s or (10.0 if database.dialect == "postgresql" else 0.0)
+        self.resolver = Resolver(database, clock, settings.cached_links_max, stale_s, metrics)
+        self.clicks = Clicks(log, clock, metrics)
+        self.visitors = Visitors(Path(settings.geo_file) if settings.geo_file else None)
+        self.passwords = Passwords(metrics=metrics)
+        self._drafts = Drafts(settings, self.domains, self.passwords)
+        self._database, self._cache, self._ids, self._limiter = database, cache, ids, limiter
+        self._issuer: Issuer
+        self.visitor_key: bytes
+        limiter.define("links.create.anonymous", f"token {settings.anonymous_per_minute}/minute")
+        limiter.define("links.create.token", f"token {settings.token_per_minute}/minute")
+        limiter.define("links.password", f"token {settings.passwords_per_minute}/minute")
+        limiter.define("links.report", "token 10/minute")
+
+    async def start(self) -> None:
+        code_key = await self._database.write(deployment_key, "codes")
+        self.visitor_key = await self._database.write(deployment_key, "visitors")
+        self._issuer = Issuer(self._database, self._ids, self.clock, code_key, self.settings.blocked_words)
+        await self.domains.load()
+        self.clicks.start()
+
+    async def stop(self) -> None:
+        await self.clicks.stop()
+        self.passwords.close()
+
+    def now_us(self) -> int:
+        return self.clock.wall_ns() // 1000
+
+    # Making
+
+    async def create(self, url: str, *, by: Caller = LOCAL, once: Once | None = None, **fields: Any) -> Link:
+        """Makes a link; `fields` are those of `NewLink`. Raises `AliasTaken`, `InvalidAlias`, or a problem of the target."""
+        return await self.add(NewLink(url=url, **fields), by, once=once)
+
+    async def add(
+        self, new: NewLink, by: Caller = LOCAL, *, address: str | None = None, once: Once | None = None
+    ) -> Link:
+        """Makes a link. With an `address` the caller's limits hold (`QuotaExceeded`, `Unauthenticated`)."""
+        await self._admit(by, address, 1)
+        draft = await self._drafts.link(new, by, self._ids.next(), self.now_us())
+        while True:
+            codes = await self._codes(draft, new)
+            try:
+                return await idempotency.write(
+                    self._database, once, Link, self._create_or_raise, draft, codes, new.find_if_exists
+                )
+            except AliasTaken:
+                if new.alias is not None:
+                    raise
+
+    async def add_many(
+        self, wanted: Sequence[NewLink], by: Caller = LOCAL, *, address: str | None = None
+    ) -> list[Link | Problem]:
+        """Makes up to 1,000 links in one transaction; each has its own result, and one that fails harms no other."""
+        if not 0 < len(wanted) <= BULK_MAX:
+            raise Invalid(f"1 to {BULK_MAX} links at once", pointer="/links")
+        await self._admit(by, address, len(wanted))
+        results: list[Link | Problem] = []
+        drafts: list[tuple[int, Link, list[str], bool]] = []
+        for place, new in enumerate(wanted):
+            try:
+                draft = await self._drafts.link(new, by, self._ids.next(), self.now_us())
+                drafts.append((place, draft, await self._codes(draft, new), new.find_if_exists))
+                results.append(UnknownLink())
+            except Problem as problem:
+                results.append(problem)
+        made = await self._database.write(self._create_many, [tuple(rest) for _, *rest in drafts])
+        for (place, draft, *_), link in zip(drafts, made, strict=True):
+            if link is not None:
+                results[place] = link
+            elif draft.code:
+                results[place] = AliasTaken(f"{draft.code} belongs to another link")
+            else:
+                results[place] = await self.add(wanted[place], by)
+        return results
+
+    async def _codes(self, draft: Link, new: NewLink) -> list[str]:
+        if draft.code:
+            return [draft.code]
+        return await self._issuer.candidates(self.domains.of(draft), draft.target, new.code_length)
+
+    def _create_or_raise(self, connection: Connection, draft: Link, codes: Sequence[str], find: bool) -> Link:
+        made = self._create(connection, draft, codes, find)
+        if made is None:
+            raise AliasTaken(f"{codes[0]} belongs to another link")
+        return made
+
+    def _create(self, connection: Connection, draft: Link, codes: Sequence[str], find: bool) -> Link | None:
+        made = store.create(connection, draft, codes, find)
+        if made is not None:
+            connection.after_commit(lambda: self.resolver.made(made))
+        return made
+
+    def _create_many(self, connection: Connection, wanted: Sequence[Any]) -> list[Link | None]:
+        return [self._create(connection, *one) for one in wanted]
+
+    async def _admit(self, by: Caller, address: str | None, count: int) -> None:
+        if address is None:
+            return
+        if by.may("links:write"):
+            key = f"{by.kind}:{by.token_id or by.account_id}"
+            decision = await self._limiter.hit("links.create.token", key, cost=count)
+        elif self.settings.anonymous:
+            decision = await self._limiter.hit("links.create.anonymous", limit_key(address), cost=count)
+        else:
+            raise Unauthenticated("Creating links needs a token with the scope links:write")
+        if not decision:
+            raise decision.exceeded()
+
+    # Finding and changing
+
+    async def get(self, id: int, by: Caller = LOCAL) -> Link:
+        """Raises `UnknownLink` where there is none, or where it is another account's."""
+        return _visible(await self._database.read(store.get_by_id, id), by)
+
+    async def named(self, code: str, host: str | None = None, by: Caller = LOCAL) -> Link:
+        """Like `get`, by code and domain (None: the default one)."""
+        domain = self.domains.named(host)
+        code = code.lower() if domain.folds_case else code
+        return _visible(await self._database.read(store.get, domain.id, code), by)
+
+    async def find(self, wanted: Filter, before_id: int | None, limit: int, by: Caller = LOCAL) -> list[Link]:
+        """The newest links that `by` may see, older than `before_id`."""
+        return await self._database.read(listing.after, _own(wanted, by), before_id, limit)
+
+    async def page(
+        self, wanted: Filter, order: Order, down: bool, offset: int, limit: int, by: Caller = LOCAL
+    ) -> tuple[Sequence[Link], int]:
+        """Links in any order from `offset` on, and how many there are in all. Costs more than `find`."""
+        return await self._database.read(listing.page, _own(wanted, by), order, down, offset, limit)
+
+    async def edit(self, id: int, edit: LinkEdit, by: Caller = LOCAL, *, version: int | None = None) -> Link:
+        """Changes what `edit` names; the values before stay in the history.
+
+        Raises `PreconditionFailed` where the link is no longer at `version`.
+        """
+        before = await self.get(id, by)
+        return await self._change(before, await self._drafts.changes(edit, before, by), by, version)
+
+    async def delete(self, id: int, by: Caller = LOCAL) -> None:
+        """Takes a link away for good. Its code answers 410 and is never given to another."""
+        await self._change(await self.get(id, by), {"state": State.deleted, "tags": ()}, by, None)
+
+    async def _change(self, before: Link, changes: dict[str, Any], by: Caller, version: int | None) -> Link:
+        at_us, change = self.now_us(), Change(before.domain_id, before.code)
+
+        def apply(connection: Connection) -> Link:
+            after = store.edit(connection, before.id, changes, by.name, at_us, version)
+            connection.after_commit(lambda: self.resolver.changed(change))
+            return after
+
+        return await self._database.write(apply)
+
+    async def history(self, id: int, by: Caller = LOCAL) -> list[store.Edit]:
+        """The last 200 edits, newest first."""
+        await self.get(id, by)
+        return await self._database.read(store.edits, id)
+
+    async def tags(self, by: Caller = LOCAL) -> dict[str, int]:
+        """Each tag with the number of links that have it, in alphabetical order."""
+        return await self._database.read(store.tags, None if by.may(ADMIN) else by.account_id)
+
+    async def rename_tag(self, old: str, new: str) -> None:
+        """Raises `UnknownTag`, and `TagTaken` where `new` is there already."""
+        if not await self._database.read(store.tag_exists, old):
+            raise UnknownTag(f"No link has the tag {old}")
+        if new != old and await self._database.read(store.tag_exists, new):
+            raise TagTaken(f"{new} is there already")
+        while new != old and await self._database.write(store.retag, old, new):
+            pass
+        await self._database.write(store.move_sums, f"tag:{old}", f"tag:{new}")
+
+    async def delete_tag(self, tag: str) -> None:
+        while await self._database.write(store.retag, tag, None):
+            pass
+        await self._database.write(stats.drop_sums, [f"tag:{tag}"])
+
+    async def report(self, id: int, reason: str, address: str) -> None:
+        """Notes that somebody holds a link for harmful. Enough reporters, and visitors are asked before they go on."""
+        if not (decision := await self._limiter.hit("links.report", limit_key(address))):
+            raise decision.exceeded()
+        link = await self.get(id)
+        await self._database.write(
+            store.add_report, self._ids.next(), id, limit_key(address), reason, self.now_us(), self.settings.reports_max
+        )
+        self.resolver.changed(Change(link.domain_id, link.code))
+
+    # Visits
+
+    async def check_password(self, link: Link, password: str, address: str) -> bool:
+        """Whether it is the link's, at most five tries a minute for a link and address (`QuotaExceeded`)."""
+        decision = await self._limiter.hit("links.password", f"{link.id}:{limit_key(address)}")
+        if not decision:
+            raise decision.exceeded()
+        current = await self._database.read(store.get_by_id, link.id)
+        return current is not None and await self.passwords.verify(password.encode(), current.password)
+
+    async def spend_visit(self, link: Link) -> Link | None:
+        """Takes a visit from a limited link; None where none is left. Whoever gets the last one is the only one."""
+        spent = await self._database.write(store.spend_visit, link.domain_id, link.code)
+        if spent is None or spent.visits_left == 0:
+            self.resolver.changed(Change(link.domain_id, link.code))
+        return spent
+
+    async def explain(self, id: int, visitor: Visitor, by: Caller = LOCAL) -> tuple[Trial, ...]:
+        """How each rule of the link fares with `visitor`."""
+        link = await self.get(id, by)
+        return redirect_rules.explain(link.rules, visitor, link.code.encode())
+
+    # Counting
+
+    async def sums(self, scopes: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(clicks, of them bots) of all time for each of these scopes that has any: `all`, `orphan`, `link:<id>`,
+        `tag:<tag>`, `domain:<id>`, `owner:<id>`."""
+        return await self._database.read(store.sums, scopes)
+
+    async def stats(self, scope: str, since_us: int, until_us: int, by: By = "day") -> Series:
+        """The clicks of the days that [since, until) touches, by time or by a dimension."""
+        if not 0 <= since_us < until_us or until_us - since_us > DAYS_MAX * DAY_US:
+            raise Invalid(f"A chart begins before it ends and covers at most {DAYS_MAX} days", pointer="/query/since")
+        await _load_sketches()
+        return await self._database.read(stats.series, scope, since_us, until_us, by)
+
+    async def visits(self, wanted: VisitFilter, offset: int, limit: int) -> tuple[list[Visit], int]:
+        """Single visits, newest first, as far as they are still kept; and how many there are."""
+        return await self._database.read(stats.visits, wanted, offset, limit)
+
+    async def forget_visits(self, link: Link | None) -> int:
+        """Forgets the visits of a link, or of orphans, and their sums; gives how many had been counted."""
+        ids = [None] if link is None else [link.id]
+        scopes = ["orphan", *(f"orphan:{one.id}" for one in self.domains.hosts.values())]
+        total = await self._database.write(stats.drop_sums, scopes if link is None else [f"link:{link.id}"])
+        while await self._database.write(stats.drop_some, ids[0]) == stats.DROP_ROWS_MAX:
+            pass
+        return total
+
+    async def fold(self, batch: list[Record], consumer: Consumer) -> None:
+        """Adds the clicks of log records to the sums, a thousand in a transaction, each record exactly once."""
+        await self.visitors.prepare()
+        await _load_sketches()
+        records = [decode_batch(record.value) for record in batch]
+        while records:
+            some, clicks = [], 0
+            while records and (not some or clicks + len(records[0].clicks) <= FOLD_CLICKS_MAX):
+                one = records.pop(0)
+                clicks += len(one.clicks)
+                some.append((one, [rollups.read(click, self.visitors, self.visitor_key) for click in one.clicks]))
+            commit = None if records else consumer
+            counts = await self._database.write(self._fold, some, self._ids.take(clicks), self.now_us(), commit)
+            if counts:
+                clicked = {str(id): n for id, n in counts[:200] if id is not None}
+                live = {"clicks": sum(n for _, n in counts), "links": clicked}
+                await self._cache.publish(LIVE, msgspec.json.encode(live))
+
+    def _fold(
+        self, connection: Connection, some: Any, visit_ids: Sequence[int], at_us: int, consumer: Consumer | None
+    ) -> list[tuple[int | None, int]]:
+        keep = self.settings.visits_days > 0
+        counts = rollups.fold(connection, some, visit_ids, self.domains.url, at_us, keep_visits=keep)
+        if consumer is not None:
+            consumer.commit_in(connection)
+        return counts
+
+    async def sweep(self) -> None:
+        """Deletes single visits that are older than `visits_days`."""
+        now_us = self.now_us()
+        before_us = now_us - self.settings.visits_days * DAY_US
+        while await self._database.write(stats.sweep, before_us, now_us - 7 * DAY_US) == stats.DROP_ROWS_MAX:
+            pass
+
+
+def _visible(link: Link | None, by: Caller) -> Link:
+    if link is None or link.state is State.deleted or not (by.may(ADMIN) or link.owner == by.account_id):
+        raise UnknownLink
+    return link
+
+
+def _own(wanted: Filter, by: Caller) -> Filter:
+    return wanted if by.may(ADMIN) else msgspec.structs.replace(wanted, owner=by.account_id or 0)
+
+
+async def _load_sketches() -> None:
+    """The sketch library takes 200 ms to import, which neither the loop nor a transaction can wait for."""
+    await asyncio.to_thread(importlib.import_module, "datasketches")
