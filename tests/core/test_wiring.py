@@ -103,3 +103,14 @@ async def test_everything_is_stopped_in_reverse_even_where_one_stop_fails() -> N
     with pytest.raises(OSError, match="stuck"):
         await wiring.stop()
     assert stopped == ["second", "first"]
+
+
+def make_engine() -> Engine:
+    return Engine()
+
+
+async def test_a_function_offered_alone_makes_the_type_that_it_says_it_returns() -> None:
+    wiring = Wiring()
+    assert wiring.offer(make_engine) is Engine
+    wiring.offer(Car)
+    assert (await wiring.get(Car)).engine is await wiring.get(Engine)

@@ -80,10 +80,8 @@ class Systems:
                 self._wiring.give(resolve(manifest.settings), self._config.settings(manifest))
             if manifest.tables:
                 await self._prepare(manifest)
-            for reference in manifest.services:
-                self._wiring.offer(resolve(reference))
-            for reference in manifest.services:
-                await self._wiring.get(resolve(reference))
+            for kind in [self._wiring.offer(resolve(reference)) for reference in manifest.services]:
+                await self._wiring.get(kind)
             await self._finish(manifest)
         except Exception as error:
             self.failures[manifest.name] = str(error) or type(error).__name__

@@ -26,10 +26,16 @@ class Wiring:
         """Provides a finished value: a port's adapter, a test's double."""
         self._made[kind] = value
 
-    def offer(self, kind: Any, recipe: Callable[..., Any] | None = None) -> None:
-        """Provides `kind` by calling `recipe` (by default `kind` itself) the first time that it is needed."""
+    def offer(self, kind: Any, recipe: Callable[..., Any] | None = None) -> Any:
+        """Provides `kind` by calling `recipe` (by default `kind` itself) the first time that it is needed.
+
+        A function offered alone is the recipe for the type that it is annotated to return. Gives the type provided.
+        """
+        if recipe is None and inspect.isfunction(kind):
+            kind, recipe = typing.get_type_hints(kind)["return"], kind
         if kind not in self._made:
             self._recipes[kind] = recipe or kind
+        return kind
 
     def provides(self, kind: Any) -> bool:
         return kind in self._made or kind in self._recipes
