@@ -1,11 +1,10 @@
 """How often somebody may try a password: five times a minute for a name from an address, fifty for either alone.
 
-The generic cell rate algorithm (ITU-T I.371, 1993), which keeps one number for each key: the time at which its bucket
-would be empty again. The `allow` function from above, where there is one, is asked as well; this here is what holds
-without one, and on each node by itself.
+The times of the last attempts are kept for each key, so the bound holds for every minute, wherever it begins. The `allow`
+function from above, where there is one, is asked as well; this here holds without one, and on each node by itself.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -14,50 +13,51 @@ from mainspring.core.clock import Clock
 
 PAIR_PER_MINUTE = 5
 EITHER_PER_MINUTE = 50
-KEYS_MAX = 50_000
+KEYS_MAX = 10_000
 _MINUTE_NS = 60_000_000_000
 
 Allow = Callable[[str], bool]
 
 
 class Attempts:
-    """Counts attempts; the memory holds 50,000 keys, and the one that was used longest ago goes first."""
+    """Counts attempts for at most 10,000 keys; the one that was used longest ago goes first."""
 
     def __init__(self, clock: Clock, allow: Allow | None = None) -> None:
         self._clock = clock
         self._allow = allow
-        self._empty_at_ns: OrderedDict[str, int] = OrderedDict()
+        self._times: OrderedDict[tuple[str, ...], deque[int]] = OrderedDict()
 
     def take(self, name: str, address: str) -> None:
         """Counts one attempt. Raises `TooManyAttempts`, with the time to wait, where it is one too many."""
-        place = network(address)
-        pair = f"{name}|{place}"
-        for key, per_minute in (
-            (pair, PAIR_PER_MINUTE),
-            (f"n|{name}", EITHER_PER_MINUTE),
-            (f"a|{place}", EITHER_PER_MINUTE),
-        ):
-            wait_ns = self._take(key, per_minute)
-            if wait_ns > 0:
-                raise _refusal(-(-wait_ns // 1_000_000_000))
-        if self._allow is not None and not self._allow(f"sign-in:{pair}"):
-            raise _refusal(_MINUTE_NS // PAIR_PER_MINUTE // 1_000_000_000)
+        now_ns = self._clock.mono_ns()
+        for key, per_minute in _limits(name, address):
+            times = self._times.get(key)
+            if times is not None and len(times) == per_minute and now_ns - times[0] < _MINUTE_NS:
+                raise _refusal(times[0] + _MINUTE_NS - now_ns)
+        if self._allow is not None and not self._allow(f"sign-in:{name}|{network(address)}"):
+            raise _refusal(_MINUTE_NS // PAIR_PER_MINUTE)
+        for key, per_minute in _limits(name, address):
+            self._times.setdefault(key, deque(maxlen=per_minute)).append(now_ns)
+            self._times.move_to_end(key)
+        while len(self._times) > KEYS_MAX:
+            self._times.popitem(last=False)
 
     def forgive(self, name: str, address: str) -> None:
-        """Forgets the attempts for this name from this address, after one that was right."""
-        self._empty_at_ns.pop(f"{name}|{network(address)}", None)
+        """After an attempt that was right: it does not count, and neither do those before it from the same address."""
+        pair, *others = (key for key, _ in _limits(name, address))
+        self._times.pop(pair, None)
+        for key in others:
+            if times := self._times.get(key):
+                times.pop()
 
-    def _take(self, key: str, per_minute: int) -> int:
-        now_ns = self._clock.mono_ns()
-        each_ns = _MINUTE_NS // per_minute
-        empty_at_ns = max(self._empty_at_ns.get(key, 0), now_ns) + each_ns
-        wait_ns = empty_at_ns - now_ns - _MINUTE_NS
-        if wait_ns <= 0:
-            self._empty_at_ns[key] = empty_at_ns
-            self._empty_at_ns.move_to_end(key)
-            if len(self._empty_at_ns) > KEYS_MAX:
-                self._empty_at_ns.popitem(last=False)
-        return wait_ns
+
+def _limits(name: str, address: str) -> tuple[tuple[tuple[str, ...], int], ...]:
+    place = network(address)
+    return (
+        (("pair", name, place), PAIR_PER_MINUTE),
+        (("name", name), EITHER_PER_MINUTE),
+        (("address", place), EITHER_PER_MINUTE),
+    )
 
 
 def network(address: str) -> str:
@@ -73,5 +73,6 @@ def network(address: str) -> str:
     return parsed.exploded[:19]
 
 
-def _refusal(wait_s: int) -> TooManyAttempts:
+def _refusal(wait_ns: int) -> TooManyAttempts:
+    wait_s = -(-wait_ns // 1_000_000_000)
     return TooManyAttempts(f"Try again in {wait_s} s", headers=(("retry-after", str(wait_s)),))

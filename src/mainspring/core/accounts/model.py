@@ -179,10 +179,15 @@ def digest(secret: str | bytes) -> bytes:
     return sha256(secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret).digest()
 
 
+def is_account_name(name: str) -> bool:
+    """Whether an account may have this name."""
+    return _NAME.fullmatch(name) is not None and name != "anonymous"
+
+
 def account_name(text: str) -> str:
     """The name as it is kept: lower case. Raises `Invalid`."""
     name = text.strip().lower()
-    if not _NAME.fullmatch(name) or name == "anonymous":
+    if not is_account_name(name):
         raise Invalid(
             "1 to 64 of a–z, 0–9 and . _ @ + -, beginning and ending with a letter or digit", pointer="/body/name"
         )

@@ -36,6 +36,7 @@ from mainspring.core.accounts.model import (
     TokenKind,
     account_name,
     digest,
+    is_account_name,
     label,
     must_hold,
     must_manage,
@@ -123,10 +124,10 @@ class Accounts:
 
         Raises `SignInFailed`, which does not say whether there is such an account, `TooManyAttempts` and `Unavailable`.
         """
-        name = name.strip().lower().replace("\0", "")[:64]
+        name = name.strip().lower()[:64]
         self._attempts.take(name, address)
         typed = password_bytes(password)
-        account = await self._database.read(store.account_named, name)
+        account = await self._database.read(store.account_named, name) if is_account_name(name) else None
         known = account if account is not None and account.disabled_us is None else None
         if not await self._passwords.verify(typed, known.password if known else None) or known is None:
             self._sign_ins.labels("refused").inc()
