@@ -5,7 +5,8 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
-from mainspring.core.serve import Application, Server, serve
+from mainspring.core.http.request import Application
+from mainspring.core.serve import Server, serve
 
 PATIENCE_S = 30
 

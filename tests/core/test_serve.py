@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import websockets
 
-from mainspring.core.serve import Message, Receive, Scope, Send, serve
+from mainspring.core.http.request import Message, Receive, Scope, Send
+from mainspring.core.serve import serve
 from mainspring.core.tls import Tls, TlsError
 from tests.core.certificates import make_certificate
 from tests.core.raw_http import PATIENCE_S, Wire, bound, get, serving

@@ -11,28 +11,23 @@ What this module adds to plain ASGI, for every application behind it:
 - an application that raises becomes a 500 problem, or, once its answer has begun, a connection cut short: never an
   answer that looks complete and is not.
 
-Memory is bounded by backpressure: `send` waits while a slow reader's socket is full, and past `connections_max`
-connections the kernel's backlog waits.
+Memory is bounded by backpressure: `send` waits while a slow reader's socket is full, and past the most connections that
+may be open new ones wait in the kernel's backlog.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-import msgspec
 from granian import _futures, _granian
 from granian.http import HTTP1Settings, HTTP2Settings
 
+from mainspring.core.http.request import Application, Message, Receive, Scope
+from mainspring.core.http.response import problem_response
 from mainspring.core.problems import Problem, Unavailable
 from mainspring.core.tls import Tls
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
@@ -250,8 +245,10 @@ class _Exchange:
     async def _answer(self, problem: Problem) -> None:
         """Answers with a problem where no answer has begun; else the connection ends without the answer's end."""
         if self._head is None:
-            prefix = "websocket.http" if self.is_websocket else "http"
-            await self._try(problem_messages(problem, prefix=prefix))
+            refused = problem_response(problem)
+            kind = "websocket.http.response" if self.is_websocket else "http.response"
+            head = {"type": f"{kind}.start", "status": refused.status, "headers": refused.headers}
+            await self._try([head, {"type": f"{kind}.body", "body": refused.body}])
         elif self.is_websocket:
             await self._try([{"type": "websocket.close", "code": 1011}])
 
@@ -265,17 +262,6 @@ class _Exchange:
     def finish(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-
-
-def problem_messages(problem: Problem, *, prefix: str = "http") -> list[Message]:
-    """A problem as the two messages of an ASGI answer; `prefix` is `websocket.http` to refuse a WebSocket."""
-    body = msgspec.json.encode(problem.body())
-    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
-    headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in problem.headers]
-    return [
-        {"type": f"{prefix}.response.start", "status": problem.status, "headers": headers},
-        {"type": f"{prefix}.response.body", "body": body},
-    ]
 
 
 async def _within(timeout_s: float, *waits: Awaitable[Any]) -> None:
