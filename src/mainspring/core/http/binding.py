@@ -31,7 +31,7 @@ from mainspring.core.http.request import (
     UnsupportedMediaType,
     form_pairs,
 )
-from mainspring.core.http.response import JSON, Answer, Response, Stream, encode_json, problem_response
+from mainspring.core.http.response import Answer, Response, Stream, problem_response
 from mainspring.core.http.router import WEBSOCKET, Table, as_problem, refuse_upgrade
 from mainspring.core.once import Once
 from mainspring.core.problems import Forbidden, Invalid, Malformed, NotFound, Problem, Unauthenticated
@@ -59,12 +59,12 @@ def application(
     clock: Clock,
 ) -> Application:
     """The ASGI application of a system's operations; see `Routes.application`."""
-    table: Table[_Bound] = Table()
+    table: Table[_Bound] = Table(f"/api/{system}")
     measures = _Measures(system, metrics)
     for operation in operations:
         handle = bind(operation, system, services, authenticate)
         bound = _Bound(handle, operation.body_bytes_max, measures.route(operation.method, operation.template))
-        table.add(operation.method, f"/api/{system}{operation.template}", bound)
+        table.add(operation.method, operation.template, bound)
     unmatched = measures.route("", "")
     now_ns = clock.mono_ns
 
@@ -185,7 +185,7 @@ def bind(operation: Operation, system: str, services: Mapping[Any, Any], authent
         elif value is None and status == 204:
             answer = Response(204)
         else:
-            answer = Response(status, encode_json(value), JSON)
+            answer = Response.json(value, status)
             if etag:
                 answer = conditional.answer(request, answer)
         if wants_once and once is not None and once.replayed:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Generator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -29,6 +29,8 @@ CONTENT_SECURITY_POLICY = (
 )
 BODY_BYTES_A_SECOND_MIN = 16_384
 TICK_S_MAX = 0.5
+HOSTS_SEEN_MAX = 64
+"""How many spellings of a Host header that was found good are remembered."""
 
 NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 HTML: Final = (
@@ -94,9 +96,10 @@ class Manners:
         self._access = access
         checked = loopback or settings.hosts
         self._hosts = frozenset(host.lower().encode() for host in (*LOOPBACK, *settings.hosts)) if checked else None
+        self._hosts_seen: set[bytes | None] = set()
         self._origins = frozenset(origin.encode() for origin in settings.origins)
         self._policy = (b"content-security-policy", settings.content_security_policy.encode("latin-1"))
-        self._id_prefix = os.urandom(5).hex()
+        self._id_prefix = os.urandom(5).hex().encode()
         self._id_last = 0
         self.now_ns = (clock or SystemClock()).mono_ns
         self.body_ns = round(settings.body_timeout_s * 1e9)
@@ -115,19 +118,20 @@ class Manners:
             request_id = given
         else:
             self._id_last += 1
-            request_id = f"{self._id_prefix}-{self._id_last:x}".encode()
+            request_id = b"%s-%x" % (self._id_prefix, self._id_last)
         scope["mainspring.request_id"] = request_id
-        exchange = _Exchange(self, headers, request_id, receive, send)
+        method = scope["method"]
+        exchange = (_Exchange if method == "GET" else _Upload)(self, headers, request_id, receive, send)
         self._deadlines.add(exchange)
         try:
-            if (refusal := self._answer_here(scope, headers)) is not None:
-                await refusal.send(scope, exchange.send)
-            elif scope["method"] == "GET":
-                await self._app(scope, receive, exchange.send)
+            if headers.get(b"host") not in self._hosts_seen and not self._knows(headers.get(b"host", b"")):
+                raise Misdirected("Its name can be added to `http.hosts` if it is this server's")
+            if method == "OPTIONS" and (allowed := self._preflight(headers)) is not None:
+                await allowed.send(scope, exchange.send)
             else:
                 await self._app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
-            if not exchange.overdue or exchange.status:
+            if not exchange.overdue or exchange.status or exchange.task is None:
                 raise
             exchange.task.uncancel()
             await problem_response(exchange.lateness()).send(scope, exchange.send)
@@ -153,13 +157,8 @@ class Manners:
                 return
         await self._app(scope, receive, send)
 
-    def _answer_here(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
-        """The answer to a request that never reaches the application."""
-        host = headers.get(b"host", b"")
-        if not self._knows(host):
-            return problem_response(Misdirected(f"Add {host.decode('latin-1')[:255]!r} to http.hosts if it should"))
-        if scope["method"] != "OPTIONS":
-            return None
+    def _preflight(self, headers: dict[bytes, bytes]) -> Response | None:
+        """The answer to a browser that asks for a page of an allowed site whether it may."""
         method = headers.get(b"access-control-request-method")
         if method is None or not self.allows(headers.get(b"origin", b"")):
             return None
@@ -169,10 +168,13 @@ class Manners:
 
     def _knows(self, host: bytes) -> bool:
         hosts = self._hosts
-        if hosts is None or host in hosts or host.rpartition(b":")[0] in hosts:
-            return True
-        host = host.lower()
-        return host in hosts or host.rpartition(b":")[0] in hosts
+        if hosts is not None:
+            name = host.lower()
+            if name not in hosts and name.rpartition(b":")[0] not in hosts:
+                return False
+        if len(self._hosts_seen) < HOSTS_SEEN_MAX:
+            self._hosts_seen.add(host)
+        return True
 
     def allows(self, origin: bytes) -> bool:
         """Whether pages of `origin` may read answers."""
@@ -183,8 +185,9 @@ class Manners:
         kind = b""
         length = 0
         untouchable = policed = False
-        dressed: list[Header] = [*message["headers"], (b"x-request-id", request_id), NOSNIFF]
-        for name, value in dressed:
+        given = message["headers"]
+        dressed: list[Header] = [*given, (b"x-request-id", request_id), NOSNIFF]
+        for name, value in given:
             if name == b"content-type":
                 kind = value
             elif name == b"content-length":
@@ -209,24 +212,23 @@ class Manners:
 
 
 class _Exchange:
-    """One request: what has been read of it, what has been said in answer, and by when it must get on."""
+    """One request: what has been said in answer, and by when it must get on."""
 
     __slots__ = (
-        "_complete",
         "_head",
         "_headers",
         "_manners",
-        "_reading",
-        "_receive",
-        "_received_bytes",
         "_request_id",
         "_send",
         "deadline_ns",
         "overdue",
+        "receive",
         "started_ns",
         "status",
         "task",
     )
+
+    task: asyncio.Task[Any] | None
 
     def __init__(
         self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, receive: Receive, send: Send
@@ -234,32 +236,13 @@ class _Exchange:
         self._manners = manners
         self._headers = headers
         self._request_id = request_id
-        self._receive = receive
+        self.receive = receive
         self._send = send
         self._head: Message | None = None
-        self._reading = self._complete = self.overdue = False
-        self._received_bytes = 0
+        self.overdue = False
         self.status = 0
-        self.started_ns = manners.now_ns()
-        self.deadline_ns = self.started_ns + manners.request_ns
-        self.task: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]  # always within one
-
-    async def receive(self) -> Message:
-        """The next message of the client; the body's must come in time and in bounds."""
-        if self._complete:
-            return await self._receive()
-        manners = self._manners
-        extra_ns = self._received_bytes * 1_000_000_000 // BODY_BYTES_A_SECOND_MIN
-        self.deadline_ns = self.started_ns + manners.body_ns + extra_ns
-        self._reading = True
-        message = await self._receive()
-        self._reading = False
-        self.deadline_ns = manners.now_ns() + manners.request_ns
-        self._complete = not message.get("more_body", False)
-        self._received_bytes += len(message.get("body", b""))
-        if self._received_bytes > manners.body_bytes_max:
-            raise TooLarge(f"A body may have at most {manners.body_bytes_max:,} bytes")
-        return message
+        self.started_ns = started_ns = manners.now_ns()
+        self.deadline_ns = started_ns + manners.request_ns
 
     def send(self, message: Message) -> Awaitable[None]:
         """Passes a message on: the head dressed, the body compressed where that is worth it."""
@@ -291,9 +274,40 @@ class _Exchange:
 
     def lateness(self) -> Problem:
         """Why the deadline passed."""
-        if self._reading:
-            return SlowBody()
         return Unavailable("This took too long and was given up", retry_after_s=5)
+
+
+class _Upload(_Exchange):
+    """A request that may have a body, which must come in time and in bounds."""
+
+    __slots__ = ("_complete", "_reading", "_received_bytes", "_source")
+
+    def __init__(
+        self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, receive: Receive, send: Send
+    ) -> None:
+        super().__init__(manners, headers, request_id, self._receive, send)
+        self._source = receive
+        self._reading = self._complete = False
+        self._received_bytes = 0
+
+    async def _receive(self) -> Message:
+        if self._complete:
+            return await self._source()
+        manners = self._manners
+        extra_ns = self._received_bytes * 1_000_000_000 // BODY_BYTES_A_SECOND_MIN
+        self.deadline_ns = self.started_ns + manners.body_ns + extra_ns
+        self._reading = True
+        message = await self._source()
+        self._reading = False
+        self.deadline_ns = manners.now_ns() + manners.request_ns
+        self._complete = not message.get("more_body", False)
+        self._received_bytes += len(message.get("body", b""))
+        if self._received_bytes > manners.body_bytes_max:
+            raise TooLarge(f"A body may have at most {manners.body_bytes_max:,} bytes")
+        return message
+
+    def lateness(self) -> Problem:
+        return SlowBody() if self._reading else super().lateness()
 
 
 def _gzipped(header: Header, length: int) -> Header:

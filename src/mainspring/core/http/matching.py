@@ -48,7 +48,7 @@ class Matcher(Generic[T]):
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
-        self._whole: dict[str, T] = {}
+        self._forks = False
 
     def add(self, template: str, value: T) -> None:
         """Adds `template`. Raises `ValueError` where it is malformed, or another one matches exactly the same paths."""
@@ -61,10 +61,9 @@ class Matcher(Generic[T]):
             node = self._child(node, segment)
         if last.endswith(":path}"):
             node.rest = value
+            self._forks = True
         else:
             self._child(node, last).value = value
-        if "{" not in template:
-            self._whole[template] = value
 
     def get(self, template: str) -> T | None:
         """The value of a template that matches exactly the same paths (its names may differ), or None."""
@@ -82,50 +81,46 @@ class Matcher(Generic[T]):
 
     def match(self, path: str) -> tuple[T, list[str]] | None:
         """The value of the template that `path` (decoded, without encoded slashes) belongs to, and its named values."""
-        whole = self._whole.get(path)
-        if whole is not None:
-            return whole, []
-        return self.match_segments(path.split("/"))
+        return self.match_segments(path[1:].split("/"))
 
     def match_segments(self, segments: list[str]) -> tuple[T, list[str]] | None:
-        """Like `match` for the segments of a path, of which the first is the nothing before its first slash."""
+        """Like `match` for a path that was split at its slashes, without the nothing before the first."""
         node = self._root
         values: list[str] = []
-        untried: list[tuple[_Node[T], int, int]] = []
-        position, end = 1, len(segments)
-        while True:
-            # Walk as far as literals and names lead, noting where another way was open.
-            while position < end:
-                segment = segments[position]
-                if node.rest is not None:
-                    untried.append((node, -position, len(values)))
-                literal = node.literals.get(segment)
-                if literal is not None:
-                    if node.name is not None and segment:
-                        untried.append((node.name, position, len(values)))
-                    node = literal
-                elif node.name is not None and segment:
-                    values.append(segment)
-                    node = node.name
-                else:
+        for segment in segments:
+            below = node.literals.get(segment)
+            if below is None:
+                below = node.name
+                if below is None or not segment:
                     break
-                position += 1
-            else:
-                if node.value is not None:
-                    return node.value, values
-            if not untried:
-                return None
-            node, position, known = untried.pop()
-            del values[known:]
-            if position < 0:
-                values.append("/".join(segments[-position:]))
-                return node.rest, values  # type: ignore[return-value]  # only noted where there is one
-            values.append(segments[position])
-            position += 1
+                values.append(segment)
+            node = below
+        else:
+            if node.value is not None:
+                return node.value, values
+        return self._search(self._root, segments, 0, []) if self._forks else None
+
+    def _search(
+        self, node: _Node[T], segments: list[str], position: int, values: list[str]
+    ) -> tuple[T, list[str]] | None:
+        """Tries every way in order; where the first way of all has led nowhere."""
+        if position == len(segments):
+            return None if node.value is None else (node.value, values)
+        segment = segments[position]
+        literal = node.literals.get(segment)
+        found = None if literal is None else self._search(literal, segments, position + 1, values)
+        if found is None and node.name is not None and segment:
+            found = self._search(node.name, segments, position + 1, [*values, segment])
+        if found is None and node.rest is not None:
+            found = node.rest, [*values, "/".join(segments[position:])]
+        return found
 
     def _child(self, node: _Node[T], segment: str) -> _Node[T]:
-        if not segment.startswith("{"):
-            return node.literals.setdefault(segment, _Node())
-        if node.name is None:
-            node.name = _Node()
-        return node.name
+        if segment.startswith("{"):
+            if node.name is None:
+                node.name = _Node()
+            child = node.name
+        else:
+            child = node.literals.setdefault(segment, _Node())
+        self._forks = self._forks or bool(node.literals and node.name is not None)
+        return child

@@ -10,7 +10,7 @@ from mainspring.core.problems import Problem
 
 Header = tuple[bytes, bytes]
 
-JSON = b"application/json"
+JSON: Header = (b"content-type", b"application/json")
 PROBLEM = b"application/problem+json"
 BODILESS = frozenset({204, 205, 304})
 
@@ -39,7 +39,11 @@ class Response:
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: Iterable[Header] = ()) -> "Response":
         """`value` (anything that msgspec encodes) as JSON."""
-        return cls(status, encode_json(value), JSON, headers)
+        answer = cls.__new__(cls)
+        answer.status = status
+        answer.body = encode_json(value)
+        answer.headers = [JSON, *headers]
+        return answer
 
     @classmethod
     def redirect(cls, location: str, status: int = 302, headers: Iterable[Header] = ()) -> "Response":
@@ -48,11 +52,10 @@ class Response:
 
     async def send(self, scope: Scope, send: Send) -> None:
         body = self.body
-        headers = [*self.headers]
         if self.status in BODILESS:
-            body = b""
+            headers, body = [*self.headers], b""
         else:
-            headers.append((b"content-length", b"%d" % len(body)))
+            headers = [*self.headers, (b"content-length", b"%d" % len(body))]
             if scope["method"] == "HEAD":
                 body = b""
         await send({"type": "http.response.start", "status": self.status, "headers": headers})

@@ -95,10 +95,13 @@ class Methods(Generic[T]):
 
 
 class Table(Generic[T]):
-    """Values by template and method, found by a request's path."""
+    """Values by template and method, found by a request's path below `prefix`."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self._matcher: Matcher[Methods[T]] = Matcher()
+        self._prefix = f"{prefix}/"
+        self._raw_prefix = self._prefix.encode()
+        self._start = len(self._prefix)
 
     def add(self, method: str, template: str, value: T) -> None:
         methods = self._matcher.get(template)
@@ -110,11 +113,20 @@ class Table(Generic[T]):
     def find(self, scope: Scope) -> tuple[Methods[T], list[str]] | None:
         """What the request's path means, with its named values decoded. Raises `Malformed` for one that is no UTF-8."""
         raw: bytes | None = scope.get("raw_path")
-        if raw is None or b"%" not in raw:
-            return self._matcher.match(scope["path"])
-        # An encoded slash is part of a value, so the path is split before it is decoded.
+        if raw is not None and b"%" in raw:
+            return self._find_encoded(raw)
+        path: str = scope["path"]
+        if not path.startswith(self._prefix):
+            return None
+        return self._matcher.match_segments(path[self._start :].split("/"))
+
+    def _find_encoded(self, raw: bytes) -> tuple[Methods[T], list[str]] | None:
+        """An encoded slash is part of a value, so that the path is split before it is decoded."""
+        if not raw.startswith(self._raw_prefix):
+            return None
         try:
-            segments = [unquote(segment, errors="strict") for segment in raw.partition(b"?")[0].decode().split("/")]
+            text = raw[self._start :].partition(b"?")[0].decode()
+            segments = [unquote(segment, errors="strict") for segment in text.split("/")]
         except UnicodeDecodeError:
             raise Malformed("Not UTF-8", pointer="/path") from None
         return self._matcher.match_segments(segments)
