@@ -246,11 +246,12 @@ class RedisCache:
         try:
             answer = await self._client.execute_command(*command)
         except ResponseError as error:
+            self._is_back()
             if isinstance(error, NoScriptError) or any(words in str(error) for words in _NOT_A_COUNTER):
-                self._is_back()
                 raise
-            # Read-only after a fail-over, out of memory, refusing writes: no use as a cache.
-            raise self._lose(error, tries_alone) from None
+            # Read-only after a fail-over, out of memory, another type: it answers, but is no use for this call.
+            self.counts.errors += 1
+            raise _Away from error
         except (RedisError, OSError) as error:
             raise self._lose(error, tries_alone) from None
         except asyncio.CancelledError:
