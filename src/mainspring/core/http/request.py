@@ -75,7 +75,7 @@ class Request:
     def client(self) -> tuple[str, int]:
         """Address and port of the connection's other end; `("", 0)` on a Unix socket."""
         client = self.scope.get("client")
-        return (client[0], client[1]) if client else ("", 0)
+        return (client[0], int(client[1])) if client else ("", 0)
 
     @property
     def id(self) -> str:
@@ -126,13 +126,13 @@ class Request:
         if message["type"] != "http.request":
             raise Disconnected
         body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
         if message.get("more_body"):
-            pieces, size = [body], len(body)
-            async for piece in self._rest(size, limit):
+            pieces = [body]
+            async for piece in self._rest(len(body), limit):
                 pieces.append(piece)
             body = b"".join(pieces)
-        elif len(body) > limit:
-            raise _too_large(limit)
         self._body = body
         return body
 
