@@ -1,0 +1,177 @@
+"""The limiter of one process: no await, no lock, no I/O.
+
+`MemoryLimiter` is the synchronous face for code that is one process; `MemoryStore` keeps the states, for it and for the
+asynchronous `Limiter`. Both belong to one thread. Time is the process's monotonic clock, so nothing that happens to the
+wall clock matters, except to calendar quotas, which are about the wall clock.
+"""
+
+from collections.abc import Callable
+from heapq import nlargest
+from itertools import islice
+from typing import Any
+
+from mainspring.core.clock import Clock, SystemClock
+from mainspring.primitives.limiter.algorithms import FixedWindow, SlidingWindow, TokenBucket
+from mainspring.primitives.limiter.book import Book, Keys
+from mainspring.primitives.limiter.decide import Ask, Limit, Outcome, answer
+from mainspring.primitives.limiter.decision import Decision, Face
+from mainspring.primitives.limiter.model import Rule
+from mainspring.primitives.limiter.policies import Plan, Written
+from mainspring.primitives.limiter.states import Arrivals, Shelf, Slow, Windows, read_arrival, read_window, shelf
+from mainspring.primitives.limiter.store import KeyState, place
+
+MAX_KEYS = 1_000_000
+
+
+class MemoryStore:
+    """States of any number of limits; `max_keys` bounds each of them, at 200 bytes a key or less."""
+
+    name = "memory"
+
+    def __init__(self, clock: Clock | None = None, max_keys: int = MAX_KEYS) -> None:
+        self.clock = clock or SystemClock()
+        self.max_keys = max_keys
+        self._shelves: dict[str, Shelf] = {}
+
+    async def ask(self, ask: Ask) -> Outcome:
+        return self.answer(ask)
+
+    def answer(self, ask: Ask) -> Outcome:
+        """Answers at once, without the loop."""
+        shelves, nows_ns, states = [], [], []
+        for charge in ask.charges:
+            now_ns = self._now_ns(charge.limit.rule)
+            found = self.shelf(charge.bucket, charge.limit.rule)
+            if now_ns >= found.due_ns:
+                found.sweep(now_ns)
+            shelves.append(found)
+            nows_ns.append(now_ns)
+            states.append(found.load(place(charge.key), now_ns))
+        outcome = answer(ask, states, nows_ns, self.clock.mono_ns())
+        if ask.verb != "peek":
+            for charge, found, now_ns, state in zip(ask.charges, shelves, nows_ns, outcome.states, strict=True):
+                found.save(place(charge.key), state, now_ns)
+        return outcome
+
+    def _now_ns(self, rule: Rule) -> int:
+        return self.clock.wall_ns() if rule.calendar else self.clock.mono_ns()
+
+    def shelf(self, bucket: str, rule: Rule) -> Shelf:
+        found = self._shelves.get(bucket)
+        if found is None:
+            found = self._shelves[bucket] = shelf(rule, self.max_keys, self._now_ns(rule))
+        return found
+
+    def retain(self, policy: str, buckets: set[str]) -> None:
+        """Drops what a policy that has changed does not use any more."""
+        for bucket in [one for one in self._shelves if one.startswith(f"{policy}/") and one not in buckets]:
+            del self._shelves[bucket]
+
+    def quick(self, plan: Plan, face: Callable[..., Face], slow: Slow) -> Slow:
+        """A hit on one key of `plan` for a cost of 1: as fast as Python goes for the usual algorithms, else `slow`."""
+        if len(plan.limits) != 1 or plan.limits[0].shadow:
+            return slow
+        (bucket, limit), rule = plan.levels[0][0], plan.limits[0].rule
+        if not isinstance(rule, TokenBucket | FixedWindow | SlidingWindow):
+            return slow
+        found, now = self.shelf(bucket, rule), self.clock.mono_ns
+        if isinstance(rule, TokenBucket):
+            assert isinstance(found, Arrivals)
+            return found.quick(rule, now, face((limit,), read_arrival(rule)), slow)
+        assert isinstance(found, Windows)
+        reading = face((limit,), read_window(rule))
+        if isinstance(rule, FixedWindow):
+            return found.quick_fixed(rule, now, reading, slow)
+        return found.quick_sliding(rule, now, reading, slow)
+
+    async def keys(self, bucket: str, limit: Limit, top: int, scanned_max: int) -> list[KeyState]:
+        """The keys that have spent most, of the first `scanned_max`."""
+        now_ns = self._now_ns(limit.rule)
+        seen = islice(self.shelf(bucket, limit.rule).items(now_ns), scanned_max)
+        states = (KeyState.of(key, limit.rule, state, now_ns) for key, state in seen)
+        return nlargest(top, states, key=lambda one: one.used)
+
+    def sweep(self) -> None:
+        """Forgets some of what has expired; hits do so too, this is for limits that nobody hits any more."""
+        for found in self._shelves.values():
+            found.sweep(max(found.due_ns, self.clock.mono_ns()))
+
+    def __len__(self) -> int:
+        """States held, over all limits."""
+        return sum(map(len, self._shelves.values()))
+
+
+class MemoryLimiter:
+    """Limits in this process: `limiter.hit("api", user)` is truthy where it passes, and takes less than a microsecond."""
+
+    def __init__(self, clock: Clock | None = None, *, max_keys: int = MAX_KEYS, **policies: Written) -> None:
+        self._store = MemoryStore(clock, max_keys)
+        self._quick: dict[str, Slow] = {}
+        self._book = Book(self._changed)
+        self.define = self._book.define
+        self.override = self._book.override
+        self.restore = self._book.restore
+        for name, written in policies.items():
+            self.define(name, written)
+
+    def hit(self, policy: str, key: Keys, cost: int = 1) -> Decision:
+        """Spends `cost` of the policy for one key, or for several at once: all of them or none.
+
+        Raises `UnknownPolicy` (404), `BadCost` and `BadKey` (422).
+        """
+        try:
+            return self._quick[policy](key, cost)  # type: ignore[arg-type]  # a list of keys is not found there
+        except (KeyError, TypeError):  # no such policy, one with overrides, or a list of keys: nothing is charged yet
+            return self._ask(policy, key, cost)
+
+    def bound(self, policy: str) -> Callable[[str], Decision]:
+        """`hit` for one policy: a function of the key, for code that takes an `allow(key)`."""
+        self._book.plan(policy)
+        return lambda key: self.hit(policy, key)
+
+    def peek(self, policy: str, key: Keys, cost: int = 1) -> Decision:
+        """What `hit` would decide, having changed nothing."""
+        ask = self._book.ask(policy, key, "peek", cost)
+        return self._decision(policy, ask, key, self._store.answer(ask))
+
+    def refund(self, policy: str, key: Keys, cost: int = 1) -> None:
+        """Gives back what was spent in the current window, which the caller vouches for; `settle` needs no vouching."""
+        self._store.answer(self._book.ask(policy, key, "adjust", -cost))
+
+    def settle(self, decision: Decision, actual: int) -> None:
+        """Corrects, once, what a decision has charged to what it turned out to cost."""
+        if decision:
+            ask = self._book.ask(decision.policy, decision.keys, "adjust", actual - decision.cost, decision.at_ns)
+            self._store.answer(ask)
+
+    def reset(self, policy: str, key: Keys) -> None:
+        """Forgets what the keys have spent, and their penalties."""
+        self._store.answer(self._book.ask(policy, key, "reset", 0))
+
+    def sweep(self) -> None:
+        self._store.sweep()
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def _changed(self, policy: str) -> None:
+        """Makes the policy's quick hit anew; one with overrides has none, because it must look at each key first."""
+        plan = self._book.plans.get(policy)
+        self._quick.pop(policy, None)
+        self._store.retain(policy, self._book.buckets(policy))
+        if plan and policy not in self._book.overrides:
+            self._quick[policy] = self._store.quick(
+                plan,
+                lambda limits, read: Face(policy, limits, read),
+                lambda key, cost: self._ask(policy, key, cost),
+            )
+
+    def _ask(self, policy: str, key: Keys, cost: Any) -> Decision:
+        ask = self._book.ask(policy, key, "hit", cost)
+        return self._decision(policy, ask, key, self._store.answer(ask))
+
+    @staticmethod
+    def _decision(policy: str, ask: Ask, keys: Keys, outcome: Outcome) -> Decision:
+        face = Face(policy, tuple(charge.limit for charge in ask.charges))
+        held = keys if isinstance(keys, str) else tuple(keys)
+        return Decision(outcome.allowed, outcome.verdicts, face, held, outcome.at_ns, ask.amount)

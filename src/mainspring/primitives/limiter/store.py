@@ -1,0 +1,48 @@
+"""What a store is: somewhere that answers one `Ask` at a time, atomically, and can tell who has spent most."""
+
+from hashlib import blake2b
+from typing import Protocol
+
+import msgspec
+
+from mainspring.primitives.limiter.decide import Ask, Limit, Outcome
+from mainspring.primitives.limiter.model import Rule, State
+
+KEY_LETTERS_MAX = 128
+
+
+class KeyState(msgspec.Struct, frozen=True):
+    """How one key stands with one limit. `key` of one longer than 128 letters is its digest."""
+
+    key: str
+    used: int
+    remaining: int
+    reset_s: float
+
+    @classmethod
+    def of(cls, key: str | bytes, rule: Rule, state: State, now_ns: int) -> "KeyState":
+        verdict = rule.hit(state, now_ns, 0)[1]
+        shown = key if isinstance(key, str) else f"#{key.hex()}"
+        return cls(shown, rule.most - verdict.remaining, verdict.remaining, verdict.reset_ns / 1e9)
+
+
+class Store(Protocol):
+    """Where states live. `name` is what decisions say of who decided."""
+
+    name: str
+
+    async def ask(self, ask: Ask) -> Outcome:
+        """Answers atomically. Raises `StoreAway` where it cannot, in time or at all."""
+
+    async def keys(self, bucket: str, limit: Limit, top: int, scanned_max: int) -> list[KeyState]:
+        """The keys that have spent most of a limit, most first, of the first `scanned_max` that are found."""
+
+
+def place(key: str) -> str | bytes:
+    """Under what a key is kept: itself, or 128 bits of BLAKE2b where it is longer than 128 letters.
+
+    Digests are bytes, which no caller can send, so that nobody can choose a key that is somebody else's digest.
+    """
+    if len(key) <= KEY_LETTERS_MAX:
+        return key
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
