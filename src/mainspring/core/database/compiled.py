@@ -10,7 +10,7 @@ Not supported, and refused when a statement is first compiled: defaults that are
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Executable
 from sqlalchemy.engine.interfaces import Dialect
@@ -49,6 +49,15 @@ class ListRows:
 
     def scalar(self) -> Any:
         return self._rows[0][0] if self._rows else None
+
+
+def refuse_rows(function: Any) -> NoReturn:
+    """Rows live only while their transaction does, so a function must not return them unread."""
+    raise TypeError(f"{function_name(function)} returned unread rows: return .all() of them")
+
+
+def function_name(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', function)}"
 
 
 class Plan:

@@ -7,6 +7,8 @@ A statement that fails ends its transaction, on every adapter: catching the erro
 Write `on_conflict_do_nothing().returning(...)` where a clash is part of the plan.
 """
 
+from typing import NoReturn
+
 from mainspring.core.problems import Problem
 
 
@@ -40,3 +42,10 @@ class Damaged(Problem):
     """A page of the database file cannot be read. Restore a backup; `database.check()` says what is damaged."""
 
     status, type, title = 500, "core/database-damaged", "The database file is damaged"
+
+
+def raise_meaning(meaning: BaseException, error: BaseException) -> NoReturn:
+    """Raises `meaning`, our translation of a driver's `error`, which may be the same object."""
+    if meaning is error:
+        raise error
+    raise meaning from error

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import psycopg
@@ -13,7 +13,7 @@ from sqlalchemy import Executable
 from mainspring.core.clock import Clock
 from mainspring.core.database.compiled import NONE, ListRows, Plan, Plans
 from mainspring.core.database.core_tables import OFFSET_BITS
-from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, Timeout, Violation
+from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, Timeout, Violation, raise_meaning
 from mainspring.core.ports import Rows
 from mainspring.core.problems import StorageFull, Unavailable
 
@@ -101,7 +101,7 @@ class PostgresConnection:
             cursor = self._raw.execute(sql.encode(), values)
             rows = cursor.fetchall() if cursor.description is not None else []
         except Exception as error:
-            raise self._failed(error) from error
+            self._fail(error)
         if plan.convert is not None:
             rows = [plan.convert(row) for row in rows]
         return ListRows(rows, cursor.rowcount)
@@ -116,7 +116,7 @@ class PostgresConnection:
             cursor = self._raw.cursor()
             cursor.executemany(plan.sql.encode(), [plan.bind(each) for each in parameters])
         except Exception as error:
-            raise self._failed(error) from error
+            self._fail(error)
         return cursor.rowcount
 
     def after_commit(self, hook: Callable[[], None]) -> None:
@@ -142,7 +142,7 @@ class PostgresConnection:
         try:
             self._raw.cursor().executemany(EMIT, self._events)
         except Exception as error:
-            raise self._failed(error) from error
+            self._fail(error)
 
     def _plan(self, statement: Executable, given: Mapping[str, Any]) -> Plan:
         self._refuse_after_error()
@@ -160,13 +160,13 @@ class PostgresConnection:
                 "a statement of this transaction has failed, so nothing more can run in it"
             ) from self.error
         if perf_counter() > self._deadline:
-            raise self._failed(Timeout())
+            self._fail(Timeout())
 
-    def _failed(self, error: BaseException) -> BaseException:
+    def _fail(self, error: BaseException) -> NoReturn:
         if isinstance(error, KeyError):
             error = TypeError(f"the statement needs the parameter {error}")
         self.error = translated(error)
-        return self.error
+        raise_meaning(self.error, error)
 
 
 def _duplicate_key(error: psycopg.Error) -> str:

@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 
 from mainspring.core.clock import Clock
-from mainspring.core.database.compiled import Plans
-from mainspring.core.database.errors import Duplicate
+from mainspring.core.database.compiled import ListRows, Plans, refuse_rows
+from mainspring.core.database.errors import Duplicate, raise_meaning
 from mainspring.core.database.isolation import isolation_of
 from mainspring.core.database.postgres_connection import (
     PlainNumber,
@@ -104,15 +104,17 @@ class Session:
             try:
                 raw.execute(self._begin_read)
                 result = function(connection, *args, **kwargs)
+                if isinstance(result, ListRows):
+                    refuse_rows(function)
                 connection.finish()
                 raw.execute("COMMIT")
             except BaseException as error:
-                if is_lost(_driver_error(error)):
+                if is_lost(_driver_error(error, connection)):
                     self._lose(raw)
                     self._count_retry("lost")
                     continue
                 self._roll_back(raw)
-                raise translated(error) from error
+                raise_meaning(translated(error), error)
             return Outcome(result, connection)
 
     def write(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
@@ -130,12 +132,14 @@ class Session:
             try:
                 raw.execute(f"BEGIN ISOLATION LEVEL {isolation}".encode())
                 result = function(connection, *args, **kwargs)
+                if isinstance(result, ListRows):
+                    refuse_rows(function)
                 connection.finish()
                 commit = self._commit_statement(connection)
                 committing = True
                 raw.execute(commit, prepare=False)
             except BaseException as raised:
-                error = _driver_error(raised)
+                error = _driver_error(raised, connection)
                 if is_lost(error):
                     self._lose(raw)
                     self._count_retry("lost")
@@ -151,11 +155,11 @@ class Session:
                     continue
                 if is_conflict(error):
                     raise Unavailable("Others kept changing the same rows") from raised
-                if isinstance(raised, Duplicate) and isolation == "SERIALIZABLE" and not duplicates:
+                if isinstance(connection.error, Duplicate) and isolation == "SERIALIZABLE" and not duplicates:
                     self._count_retry("duplicate")
                     duplicates = 1
                     continue
-                raise translated(raised) from raised
+                raise_meaning(translated(raised), raised)
             return Outcome(result, connection)
 
     def with_driver(self, work: Callable[[psycopg.Connection[Any]], Any]) -> Any:
@@ -168,7 +172,7 @@ class Session:
                 self._lose(raw)
             else:
                 self._roll_back(raw)
-            raise translated(error) from error
+            raise_meaning(translated(error), error)
 
     def reconnect(self) -> bool:
         """One try to have a connection; gives whether there is one."""
@@ -255,7 +259,7 @@ class Session:
             self._lose(raw)
 
 
-def _driver_error(error: BaseException) -> BaseException:
-    """The driver's error behind one that a statement raised translated."""
-    cause = error.__cause__
-    return cause if isinstance(cause, psycopg.Error) and not isinstance(error, psycopg.Error) else error
+def _driver_error(raised: BaseException, connection: PostgresConnection | None = None) -> BaseException:
+    """What the driver said, whatever the function made of it."""
+    error = raised if connection is None or connection.error is None else connection.error
+    return error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error

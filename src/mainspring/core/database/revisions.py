@@ -168,6 +168,7 @@ def run_scripts(connection: sa.Connection, name: str, folder: Path | None, curre
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
+    from alembic.script.revision import RevisionError
     from alembic.util import CommandError
 
     if folder is None:
@@ -175,7 +176,7 @@ def run_scripts(connection: sa.Connection, name: str, folder: Path | None, curre
     try:
         directory = ScriptDirectory(str(folder), version_locations=[str(folder)])
         scripts = list(directory.iterate_revisions("heads", current))
-    except CommandError as error:
+    except (CommandError, RevisionError) as error:
         raise SchemaError(f"{name} is at {current}, which this version does not know ({error})") from error
     with Operations.context(MigrationContext.configure(connection)):
         for script in reversed(scripts):

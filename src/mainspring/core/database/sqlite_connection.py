@@ -5,7 +5,7 @@ The `pysqlite3` wheel brings its own SQLite, because Debian's 3.40 has the WAL-r
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
@@ -13,7 +13,7 @@ from sqlalchemy import Executable
 
 from mainspring.core.clock import Clock
 from mainspring.core.database.compiled import NONE, ListRows, Plan, Plans
-from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, Timeout, Violation
+from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, Timeout, Violation, raise_meaning
 from mainspring.core.ports import Row, Rows
 from mainspring.core.problems import StorageFull, Unavailable
 
@@ -54,7 +54,7 @@ def open_connection(path: Path, *, cache_kib: int, busy_timeout_s: float) -> Any
             raw.execute(f"PRAGMA {pragma}").close()
     except dbapi.Error as error:
         raw.close()
-        raise translated(error) from error
+        raise_meaning(translated(error), error)
     return raw
 
 
@@ -99,7 +99,7 @@ class ConvertedRows(dbapi.Cursor):  # type: ignore[misc]
     convert: Callable[[Row], Row]
 
     def __iter__(self) -> Iterator[Row]:
-        return map(self.convert, super().__iter__())
+        return map(self.convert, iter(self.fetchone, None))
 
     def all(self) -> list[Row]:
         return [self.convert(row) for row in self.fetchall()]
@@ -111,6 +111,9 @@ class ConvertedRows(dbapi.Cursor):  # type: ignore[misc]
     def scalar(self) -> Any:
         row = self.first()
         return None if row is None else row[0]
+
+
+UNREAD = (dbapi.Cursor, ListRows)
 
 
 class SqliteConnection:
@@ -152,7 +155,7 @@ class SqliteConnection:
             cursor: LazyRows = self._cursor(LazyRows)
             cursor.execute(plan.sql, plan.bind(given))
         except Exception as error:
-            raise self._failed(error) from error
+            self._fail(error)
         else:
             return cursor
 
@@ -168,7 +171,7 @@ class SqliteConnection:
             cursor = self._cursor()
             cursor.executemany(plan.sql, map(plan.bind, parameters))
         except Exception as error:
-            raise self._failed(error) from error
+            self._fail(error)
         else:
             changed: int = cursor.rowcount
             return changed
@@ -185,23 +188,23 @@ class SqliteConnection:
             packed = encode_headers(headers) if headers else None
             self._cursor().execute(EMIT, (topic, key, value, packed, self._clock.wall_ns() // 1000))
         except Exception as error:
-            raise self._failed(error) from error
+            self._fail(error)
         self.topics.add(topic)
         if self.kinds is not None:
             self.kinds.add("insert")
 
     def _execute_specially(self, plan: Plan, given: Mapping[str, Any]) -> Rows:
         sql, values = plan.expand(given) if plan.expand is not None else (plan.sql, plan.bind(given))
-        if not plan.changes:
+        if plan.convert is not None and not plan.changes:
             converted: ConvertedRows = self._cursor(ConvertedRows)
             converted.execute(sql, values)
-            converted.convert = plan.convert or tuple
+            converted.convert = plan.convert
             return converted
         cursor = self._cursor(LazyRows)
         cursor.execute(sql, values)
-        if not plan.returns:
-            rows_changed: LazyRows = cursor
-            return rows_changed
+        if not (plan.changes and plan.returns):
+            lazy: LazyRows = cursor
+            return lazy
         rows = cursor.fetchall()  # to the end: SQLite checks foreign keys when the statement finishes
         if plan.convert is not None:
             rows = [plan.convert(row) for row in rows]
@@ -219,12 +222,12 @@ class SqliteConnection:
             self.kinds.add(plan.kind)
         return plan
 
-    def _failed(self, error: BaseException) -> BaseException:
+    def _fail(self, error: BaseException) -> NoReturn:
         if isinstance(error, KeyError):
             error = TypeError(f"the statement needs the parameter {error}")
-        self.error = translated(error)
         self._lookup = self._refuse
-        return self.error
+        self.error = translated(error)
+        raise_meaning(self.error, error)
 
     def _refuse(self, statement: Any) -> Plan | None:
         raise RuntimeError("a statement of this transaction has failed, so nothing more can run in it") from self.error

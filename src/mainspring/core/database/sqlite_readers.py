@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
 
 from mainspring.core.clock import Clock
-from mainspring.core.database.compiled import Plans
-from mainspring.core.database.sqlite_connection import SqliteConnection, open_connection, translated
+from mainspring.core.database.compiled import Plans, refuse_rows
+from mainspring.core.database.errors import raise_meaning
+from mainspring.core.database.sqlite_connection import UNREAD, SqliteConnection, open_connection, translated
 from mainspring.core.problems import Unavailable
 
 T = TypeVar("T")
@@ -59,10 +60,10 @@ class Reader:
             result = function(connection, *args, **kwargs)
             if connection.error is not None:
                 raise connection.error
-            if isinstance(result, dbapi.Cursor):
-                raise TypeError("a read returned unread rows: return .all() of them")
+            if isinstance(result, UNREAD):
+                refuse_rows(function)
         except dbapi.Error as error:
-            raise translated(error) from error
+            raise_meaning(translated(error), error)
         else:
             return result
         finally:
@@ -86,7 +87,7 @@ class Reader:
             self._raw.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE").close()
         except dbapi.Error as error:
-            raise translated(error) from error
+            raise_meaning(translated(error), error)
         finally:
             copy.close()
 

@@ -23,9 +23,9 @@ from typing import Any, Protocol
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
 
 from mainspring.core.clock import Clock
-from mainspring.core.database.compiled import Plans
+from mainspring.core.database.compiled import Plans, function_name, refuse_rows
 from mainspring.core.database.errors import Timeout
-from mainspring.core.database.sqlite_connection import SqliteConnection, open_connection, translated
+from mainspring.core.database.sqlite_connection import UNREAD, SqliteConnection, open_connection, translated
 from mainspring.core.database.sqlite_disk import Disk
 from mainspring.core.problems import StorageFull
 
@@ -156,15 +156,19 @@ class Writer:
         jobs = [job for job in jobs if not job.future.cancelled()]
         self._unlooked_jobs += len(jobs)
         while jobs:
-            jobs = self._run_group(jobs)
+            try:
+                jobs = self._run_group(jobs)
+            except Exception as error:
+                logger.critical("the writer of %s", self._path, exc_info=True)
+                jobs = self._fail(jobs, jobs, error)
         self._checkpoint_if_due()
 
     def _run_group(self, jobs: list[Job]) -> list[Job]:
         """Runs the first of `jobs` in one transaction and answers them; gives those that are still to be run."""
         started = perf_counter()
         measured = self._disk.look(started)
-        careful = measured or self._careful_groups > 0
         group = jobs[: 1 if self._one_by_one else GROUP_JOBS_MAX]
+        careful = len(group) > 1 and (measured or self._careful_groups > 0)
         self._careful_groups -= self._careful_groups > 0
         self._one_by_one -= self._one_by_one > 0
         try:
@@ -187,8 +191,10 @@ class Writer:
         if culprit is None:
             self._answers.group(group[:ran], perf_counter() - started)
             return jobs[ran:]
-        self._careful_groups = CAREFUL_GROUPS
-        if self._is_final(culprit, alone=len(group) == 1, careful=careful):
+        alone = len(group) == 1
+        if not alone:
+            self._careful_groups = CAREFUL_GROUPS
+        if self._is_final(culprit, alone=alone, careful=careful):
             self._answers.group([culprit], perf_counter() - started)
             return [job for job in jobs if job is not culprit]
         return jobs
@@ -216,7 +222,9 @@ class Writer:
             ran += 1
             before, now = now, perf_counter()
             if now - before > SLOW_S:
-                logger.warning("%s held all writers for %.0f ms: split it", _name(job.function), (now - before) * 1000)
+                logger.warning(
+                    "%s held all writers for %.0f ms: split it", function_name(job.function), (now - before) * 1000
+                )
             if now - started > GROUP_S_MAX:
                 break
         return ran, None
@@ -228,8 +236,8 @@ class Writer:
             result = job.function(connection, *job.args, **job.kwargs)
             if connection.error is not None:
                 raise connection.error
-            if isinstance(result, dbapi.Cursor):
-                raise TypeError(f"{_name(job.function)} returned unread rows: return .all() of them")
+            if isinstance(result, UNREAD):
+                refuse_rows(job.function)
         except BaseException as error:  # whatever it was belongs to the caller, not to this thread
             job.error = translated(error)
             return
@@ -257,8 +265,8 @@ class Writer:
 
     def _is_final(self, culprit: Job, *, alone: bool, careful: bool) -> bool:
         """Whether the job that ended a transaction has its answer, or is run again with the others."""
-        driver_error = culprit.error.__cause__ if culprit.error is self._connection.error and culprit.error else None
-        if driver_error is not None and self._met_full(driver_error):
+        failed = self._connection.error
+        if failed is not None and self._met_full(failed):
             return False
         return alone or careful or isinstance(culprit.error, Timeout)
 
@@ -293,14 +301,10 @@ class Writer:
         if self._unlooked_jobs < JOBS_PER_LOOK and not self._queue.empty():
             return
         self._unlooked_jobs = 0
-        frames = self._execute("PRAGMA wal_checkpoint(NOOP)").fetchone()[1]
-        if frames < FRAMES_WHEN_IDLE or (frames < FRAMES_ALWAYS and not self._queue.empty()):
-            return
         try:
+            frames = self._execute("PRAGMA wal_checkpoint(NOOP)").fetchone()[1]
+            if frames < FRAMES_WHEN_IDLE or (frames < FRAMES_ALWAYS and not self._queue.empty()):
+                return
             self._execute(f"PRAGMA wal_checkpoint({'PASSIVE' if frames < FRAMES_TOO_MANY else 'RESTART'})").fetchone()
         except dbapi.Error as error:
             logger.error("checkpoint: %s", error)
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', function)}"

@@ -1,0 +1,1 @@
+"""Tests of the database port and of both of its sides."""
