@@ -3,14 +3,8 @@
 Strict: no policy ever admits more than its algorithm's bound, and a hit on several limits charges all of them or none.
 """
 
-from mainspring.primitives.limiter.algorithms import (
-    Concurrency,
-    FixedWindow,
-    LeakyBucket,
-    SlidingLog,
-    SlidingWindow,
-    TokenBucket,
-)
+from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
+from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.decision import Decision
 from mainspring.primitives.limiter.limiter import Limiter
 from mainspring.primitives.limiter.memory import MemoryLimiter, MemoryStore
@@ -18,6 +12,7 @@ from mainspring.primitives.limiter.model import BadCost, BadKey, BadPolicy, Quot
 from mainspring.primitives.limiter.penalties import Penalty
 from mainspring.primitives.limiter.policies import Policy
 from mainspring.primitives.limiter.quota import Quota
+from mainspring.primitives.limiter.windows import FixedWindow, SlidingLog, SlidingWindow
 
 __all__ = [
     "BadCost",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mainspring.primitives.limiter.algorithms import Concurrency
+from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.decide import Ask, Charge, Verb
 from mainspring.primitives.limiter.model import BadCost, BadKey, BadPolicy, UnknownPolicy
 from mainspring.primitives.limiter.penalties import Penalty

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from mainspring.primitives.limiter.algorithms import Concurrency
+from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.model import FRESH, Rule, State, Verdict
 from mainspring.primitives.limiter.penalties import Penalty
 

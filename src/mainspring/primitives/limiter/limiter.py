@@ -14,8 +14,8 @@ from typing import Any
 from mainspring.core.clock import Clock
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Counter, Metrics
-from mainspring.primitives.limiter.algorithms import Concurrency
 from mainspring.primitives.limiter.book import Book, Keys, slots
+from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.decide import Ask, Outcome
 from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.lines import Lines

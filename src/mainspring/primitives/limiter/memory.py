@@ -11,14 +11,15 @@ from itertools import islice
 from typing import Any
 
 from mainspring.core.clock import Clock, SystemClock
-from mainspring.primitives.limiter.algorithms import FixedWindow, SlidingWindow, TokenBucket
 from mainspring.primitives.limiter.book import Book, Keys
+from mainspring.primitives.limiter.buckets import TokenBucket
 from mainspring.primitives.limiter.decide import Ask, Limit, Outcome, answer
 from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.model import Rule
 from mainspring.primitives.limiter.policies import Plan, Written
 from mainspring.primitives.limiter.states import Arrivals, Shelf, Slow, Windows, read_arrival, read_window, shelf
 from mainspring.primitives.limiter.store import KeyState, place
+from mainspring.primitives.limiter.windows import FixedWindow, SlidingWindow
 
 MAX_KEYS = 1_000_000
 

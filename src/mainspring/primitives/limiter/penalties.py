@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from mainspring.primitives.limiter.algorithms import LOG_MAX, period_ns
+from mainspring.primitives.limiter.measures import ENTRIES_MAX, period_ns
 from mainspring.primitives.limiter.model import BadPolicy, State, Verdict
 
 
@@ -29,8 +29,8 @@ class Penalty(msgspec.Struct, frozen=True, tag="penalty"):
     longest: float = 3600.0
 
     def __post_init__(self) -> None:
-        if type(self.denials) is not int or not 1 <= self.denials <= LOG_MAX:
-            raise BadPolicy(f"denials must be a whole number from 1 to {LOG_MAX:,}")
+        if type(self.denials) is not int or not 1 <= self.denials <= ENTRIES_MAX:
+            raise BadPolicy(f"denials must be a whole number from 1 to {ENTRIES_MAX:,}")
         if period_ns(self.within) and period_ns(self.first) > period_ns(self.longest):
             raise BadPolicy("the first block may not be longer than the longest")
 

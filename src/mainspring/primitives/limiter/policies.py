@@ -17,18 +17,13 @@ from typing import Literal
 
 import msgspec
 
-from mainspring.primitives.limiter.algorithms import (
-    Concurrency,
-    FixedWindow,
-    LeakyBucket,
-    SlidingLog,
-    SlidingWindow,
-    TokenBucket,
-)
+from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
+from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.decide import Limit
 from mainspring.primitives.limiter.model import BadKey, BadPolicy
 from mainspring.primitives.limiter.penalties import Penalty
 from mainspring.primitives.limiter.quota import Quota
+from mainspring.primitives.limiter.windows import FixedWindow, SlidingLog, SlidingWindow
 
 TEXT_LETTERS_MAX = 1000
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

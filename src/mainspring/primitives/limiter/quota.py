@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from mainspring.primitives.limiter.algorithms import COUNT_MAX, counted, readjusted
+from mainspring.primitives.limiter.measures import COUNT_MAX, ceil
 from mainspring.primitives.limiter.model import BadPolicy, State, Verdict
+from mainspring.primitives.limiter.windows import counted, readjusted
 
 Unit = Literal["day", "week", "month", "year"]
 _SHORTEST_NS = {
@@ -93,7 +94,7 @@ class Quota(msgspec.Struct, frozen=True, dict=True, tag="quota"):
         return self.period(state[0])[1] if state else 0
 
     def bound(self, length_ns: int) -> int:
-        return self.limit * (-(-length_ns // _SHORTEST_NS[self.unit]) + 1)
+        return self.limit * (ceil(length_ns, _SHORTEST_NS[self.unit]) + 1)
 
 
 def zone(name: str) -> ZoneInfo:

@@ -8,12 +8,13 @@ holds both to the same answers. At `max_keys` new keys share a sketch instead, w
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from mainspring.primitives.limiter.algorithms import FixedWindow, LeakyBucket, SlidingWindow, TokenBucket
+from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
 from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.model import FRESH, Rule, State, Verdict
 from mainspring.primitives.limiter.penalties import Penalty
 from mainspring.primitives.limiter.sketch import CELLS, Sketch
 from mainspring.primitives.limiter.wheel import Wheel
+from mainspring.primitives.limiter.windows import FixedWindow, SlidingWindow
 
 SWEEP_KEYS = 256
 """Keys looked at in one sweep: about 50 µs, so that a million expired keys never stop the loop."""
