@@ -59,12 +59,14 @@ def test_a_line_carries_time_level_logger_message_and_fields() -> None:
 
 
 def test_a_line_carries_the_request_that_is_being_served() -> None:
-    token = trace.current.set(trace.Trace("req-1", "ab" * 16))
+    traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01".encode()
+    scope = {"mainspring.request_id": b"req-1", "headers": [(b"host", b"x"), (b"traceparent", traceparent)]}
+    token = trace.serving.set(scope)
     try:
         line = json_line(record("serving"))
         human = logs.HumanLines().format(record("serving"))
     finally:
-        trace.current.reset(token)
+        trace.serving.reset(token)
     assert (line["request_id"], line["trace_id"]) == ("req-1", "ab" * 16)
     assert "request_id=req-1" in human
     assert "request_id" not in json_line(record("not serving"))

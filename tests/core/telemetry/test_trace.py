@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainspring.core.telemetry.trace import Trace, from_traceparent
+from mainspring.core.telemetry.trace import Trace, current, from_traceparent, serving
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -21,7 +21,6 @@ def test_a_later_version_may_say_more() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        None,
         "",
         f"00-{TRACE}-{PARENT}",
         f"00-{TRACE}-{PARENT}-01-more",
@@ -32,10 +31,20 @@ def test_a_later_version_may_say_more() -> None:
         f"00-{TRACE}-{PARENT}-01\n",
     ],
 )
-def test_an_invalid_header_is_as_if_it_were_not_there(header: str | None) -> None:
+def test_an_invalid_header_is_as_if_it_were_not_there(header: str) -> None:
     assert from_traceparent("r", header) == Trace("r")
 
 
 @given(st.text())
 def test_no_header_raises(header: str) -> None:
     from_traceparent("r", header)
+
+
+def test_what_is_served_here_is_known_here_and_nothing_outside() -> None:
+    assert current() is None
+    token = serving.set({"headers": []})
+    try:
+        assert current() == Trace("")
+    finally:
+        serving.reset(token)
+    assert current() is None

@@ -6,6 +6,7 @@ closing `# EOF`. Label values may hold anything: backslash, quote and line feed 
 
 import math
 from collections.abc import Collection, Iterator
+from itertools import accumulate
 
 from mainspring.core.telemetry.instruments import Counter, Family, Gauge, Histogram
 
@@ -61,21 +62,26 @@ def _weight(text: str) -> float:
 
 
 def _samples(family: AnyFamily) -> Iterator[str]:
+    name = family.name
+    bounds: tuple[float, ...] = ()
+    closings: list[str] = []
     for values, child in family.snapshot():
         labels = ",".join(
-            f'{name}="{value.translate(_VALUE_ESCAPES)}"'
-            for name, value in zip(family.label_names, values, strict=True)
+            f'{label}="{value.translate(_VALUE_ESCAPES)}"'
+            for label, value in zip(family.label_names, values, strict=True)
         )
         braced = f"{{{labels}}}" if labels else ""
         if not isinstance(child, Histogram):
-            yield f"{family.name}{braced} {_number(child.value)}"
+            yield f"{name}{braced} {_number(child.value)}"
             continue
-        total, comma, counts = 0, "," if labels else "", child.counts.copy()
-        for bound, count in zip((*child.bounds, math.inf), counts, strict=True):
-            total += count
-            yield f'{family.name}_bucket{{{labels}{comma}le="{_number(bound)}"}} {total}'
-        yield f"{family.name}_sum{braced} {_number(child.sum)}"
-        yield f"{family.name}_count{braced} {total}"
+        if child.bounds is not bounds:
+            bounds = child.bounds
+            closings = [f'le="{_number(bound)}"}} ' for bound in (*bounds, math.inf)]
+        totals = list(accumulate(child.counts.copy()))
+        opening = f"{name}_bucket{{{labels}," if labels else f"{name}_bucket{{"
+        yield from [f"{opening}{closing}{total}" for closing, total in zip(closings, totals, strict=True)]
+        yield f"{name}_sum{braced} {_number(child.sum)}"
+        yield f"{name}_count{braced} {totals[-1]}"
 
 
 def _number(value: float) -> str:

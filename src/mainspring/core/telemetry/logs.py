@@ -62,7 +62,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
         for name, value in vars(record).items()
         if name not in _STANDARD
     }
-    serving = trace.current.get()
+    serving = trace.current()
     if serving is not None:
         found["request_id"] = serving.request_id
         if serving.trace_id:
