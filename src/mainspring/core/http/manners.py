@@ -21,6 +21,7 @@ from mainspring.core.http.request import Application, Message, Receive, Scope, S
 from mainspring.core.http.response import Header, Response, problem_response
 from mainspring.core.http.router import as_problem, refuse_upgrade
 from mainspring.core.problems import Problem, TooLarge, Unavailable
+from mainspring.core.telemetry.trace import serving
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 CONTENT_SECURITY_POLICY = (
@@ -120,6 +121,7 @@ class Manners:
             self._id_last += 1
             request_id = b"%s-%x" % (self._id_prefix, self._id_last)
         scope["mainspring.request_id"] = request_id
+        serving.set(scope)
         method = scope["method"]
         exchange = (_Exchange if method == "GET" else _Upload)(self, headers, request_id, receive, send)
         self._deadlines.add(exchange)
