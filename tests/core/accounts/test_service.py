@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -365,6 +366,7 @@ async def test_the_audit_log_says_who_did_what_when_and_from_where(accounts: Acc
         await accounts.sign_in("lea", OTHER, "192.0.2.3")
     with pytest.raises(SignInFailed):
         await accounts.sign_in("unheard-of", OTHER, "192.0.2.3")
+    await asyncio.gather(*accounts._notes)
     service = await accounts.create_service(lea, "robot", ["links:*"], "192.0.2.2")
     made = await accounts.create_token(lea, "ci", ["links:read"], account_id=service.id, address="192.0.2.2")
     await accounts.revoke_token(lea, made.token.id, "192.0.2.2")
@@ -385,6 +387,25 @@ async def test_the_audit_log_says_who_did_what_when_and_from_where(accounts: Acc
     assert log[2].target == f"robot: ci ({made.token.id})" and log[2].actor_id == OWNER_ID
     assert log[-1].at_us + 5_000_000 == log[0].at_us
     assert [entry.id for entry in await accounts.audit(OPERATOR, before=log[1].id, limit=2)] == [log[2].id, log[3].id]
+
+
+async def test_a_refused_sign_in_is_answered_before_it_is_noted_so_that_timing_tells_nothing(
+    database: Database, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await accounts.create_user(OPERATOR, "lea", PASSWORD)
+    go_on, write = asyncio.Event(), database.write
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        await go_on.wait()
+        return await write(*args, **kwargs)
+
+    monkeypatch.setattr(database, "write", slow)
+    for name in ("lea", "kim"):
+        with pytest.raises(SignInFailed):
+            await accounts.sign_in(name, OTHER)
+    go_on.set()
+    await accounts.stop()
+    assert await actions(accounts) == ["session.refused", "account.created"]
 
 
 async def test_a_change_that_is_refused_leaves_nothing_behind(accounts: Accounts) -> None:

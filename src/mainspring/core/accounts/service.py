@@ -5,6 +5,8 @@ than they. Each change is noted in the audit log in its own transaction (`change
 node and within a second on every other one.
 """
 
+import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Iterable
 from hmac import compare_digest
@@ -54,11 +56,13 @@ from mainspring.core.database.errors import Duplicate
 from mainspring.core.http.request import Request
 from mainspring.core.manifest import TokenShape
 from mainspring.core.ports import Connection, Database
-from mainspring.core.problems import Invalid
+from mainspring.core.problems import Invalid, Problem
 from mainspring.core.telemetry import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 AGENT_LETTERS_MAX = 200
 AT_THE_MACHINE = ("one_click", "operator")
@@ -90,6 +94,7 @@ class Accounts:
         self._authenticator = Authenticator(database, clock, self.one_click, metrics)
         self._passwords = Passwords(argon2, metrics)
         self._attempts = Attempts(clock, allow)
+        self._notes: set[asyncio.Task[None]] = set()
         self._sign_ins = metrics.counter("accounts_sign_ins", "Attempts to sign in with a password", ("outcome",))
 
     async def start(self) -> None:
@@ -100,6 +105,7 @@ class Accounts:
         await self._database.write(store.add_owner, owner)
 
     async def stop(self) -> None:
+        await asyncio.gather(*self._notes)
         await self._authenticator.stop()
         self._passwords.close()
 
@@ -133,7 +139,7 @@ class Accounts:
             self._sign_ins.labels("refused").inc()
             if account is not None:
                 nobody = Caller(None, name, "password", frozenset())
-                await self._database.write(changes.refuse_session, self._act(nobody, address), name)
+                self._note_aside(changes.refuse_session, self._act(nobody, address), name)
             raise SignInFailed
         self._sign_ins.labels("accepted").inc()
         self._attempts.forgive(name, address)
@@ -307,6 +313,19 @@ class Accounts:
         token = Token(new_id(), owner, kind, label(name), hint, scope_set(scopes), act.at_us, expires_us, None)
         await self._change(changes.add_token, act, token, digest(secret))
         return NewToken(token, secret)
+
+    def _note_aside(self, function: Callable[[Connection, Act, str], None], act: Act, target: str) -> None:
+        """Writes to the audit log while the caller is answered already: waiting would tell that there is an account."""
+
+        async def write() -> None:
+            try:
+                await self._database.write(function, act, target)
+            except Problem:
+                _log.warning("could not note a refused sign-in", exc_info=True)
+
+        task = asyncio.create_task(write())
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     async def _change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
