@@ -42,10 +42,11 @@ Authenticate = Callable[[Request], Awaitable[Caller]]
 Observe = Callable[[int, float], None]
 
 TRUSTED = Caller(None, "local", "local", frozenset({"*"}))
-KEY_LETTERS_MAX = 255
+IDEMPOTENCY_KEY = "[A-Za-z0-9._~:+/=-]{1,255}"
 
 _JSON_TYPES = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 _JSON_TYPE = re.compile(rb"application/(?:[a-z0-9.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+_KEY = re.compile(f'"?({IDEMPOTENCY_KEY})"?')
 _PLACE = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _ABSENT_OR_UNKNOWN = re.compile(r"Object (?:missing required|contains unknown) field `(.+)`")
 
@@ -302,15 +303,13 @@ async def _once(request: Request, prefix: str, caller: Caller) -> Once | None:
     if header is None:
         return None
     # A Structured Field string by the draft, a bare word by custom: both name the same key.
-    key = header.decode("latin-1").strip().removeprefix('"').removesuffix('"')
-    if not 0 < len(key) <= KEY_LETTERS_MAX or not key.isascii() or not key.isprintable():
-        raise Malformed(
-            f"An Idempotency-Key has 1 to {KEY_LETTERS_MAX} printable ASCII letters", pointer="/headers/idempotency-key"
-        )
+    key = _KEY.fullmatch(header.decode("latin-1"))
+    if key is None:
+        raise Malformed(f"An Idempotency-Key is {IDEMPOTENCY_KEY}", pointer="/headers/idempotency-key")
     who = request.client[0] if caller.anonymous else f"{caller.kind}:{caller.account_id}"
     scope = request.scope
     digest = hashlib.sha256(b"\0".join((scope["path"].encode(), scope["query_string"], await request.body()))).digest()
-    return Once(f"{prefix}/{who}/{key}", digest)
+    return Once(f"{prefix}/{who}/{key[1]}", digest)
 
 
 class _Measures:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from mainspring.core.http.binding import KEY_LETTERS_MAX
+from mainspring.core.http.binding import IDEMPOTENCY_KEY
 from mainspring.core.http.forms import Form
 from mainspring.core.http.operation import Operation
 from mainspring.core.http.router import WEBSOCKET
@@ -24,12 +24,12 @@ SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "description": "An API token with the scope named."},
     "session": {"type": "apiKey", "in": "cookie", "name": "mainspring_session", "description": "The console's."},
 }
-IDEMPOTENCY_KEY = {
+KEY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "The same key with the same request gets the first answer again, for 24 hours, and changes nothing.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LETTERS_MAX, "pattern": "^[A-Za-z0-9_-]+$"},
+    "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY}$"},
 }
 
 
@@ -103,11 +103,13 @@ def _operation(system: str, operation: Operation, schemas: _Schemas) -> dict[str
     if operation.query is not None:
         parameters += _query_parameters(operation, schemas)
     if operation.idempotent:
-        parameters.append(IDEMPOTENCY_KEY)
+        parameters.append(KEY_PARAMETER)
     if parameters:
         described["parameters"] = parameters
     if operation.body is not None:
-        described["requestBody"] = {"required": not operation.body_optional, "content": _body(operation, schemas)}
+        # Bytes may be none at all.
+        required = not operation.body_optional and operation.body is not bytes
+        described["requestBody"] = {"required": required, "content": _body(operation, schemas)}
     described["responses"] = _responses(operation, schemas)
     return described
 
