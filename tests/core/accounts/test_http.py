@@ -11,6 +11,7 @@ from mainspring.core.accounts.http import routes
 from mainspring.core.accounts.model import OPERATOR
 from mainspring.core.accounts.session import session_application
 from mainspring.core.clock import VirtualClock
+from mainspring.core.http.pages import Cursors
 from tests.asgi import Called, call
 
 PASSWORD = "correct horse battery"
@@ -224,8 +225,12 @@ async def test_lists_come_in_pages(owner: Browser) -> None:
                 break
             cursor = f"&cursor={page['next']}"
         assert len(seen) == len(set(seen)) == expected
-    users = await owner("GET", "/api/accounts/users?limit=1&cursor=rubbish")
-    assert users.status == 400
+    for cursor in (
+        "rubbish",
+        Cursors("accounts", int).seal(2**64 - 1, "user"),
+        Cursors("accounts", int).seal(-1, "user"),
+    ):
+        assert (await owner("GET", f"/api/accounts/users?limit=1&cursor={cursor}")).status == 400
 
 
 @pytest.mark.parametrize("id", ["abc", "-1", "99999999999999999999", "9223372036854775807", "0", "%00"])

@@ -4,7 +4,9 @@ The rules are the service's; a route says only which scope is needed before anyt
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from mainspring.core.accounts import views
 from mainspring.core.accounts.caller import Caller
@@ -44,8 +46,9 @@ from mainspring.core.problems import Invalid
 
 routes = Routes("accounts")
 
-_accounts_cursors: Cursors[int] = Cursors("accounts", int)
-_audit_cursors: Cursors[int] = Cursors("accounts.audit", int)
+_PLACE: Any = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # whoever forges a cursor forges one that exists
+_accounts_cursors: Cursors[int] = Cursors("accounts", _PLACE)
+_audit_cursors: Cursors[int] = Cursors("accounts.audit", _PLACE)
 
 
 @routes.get("/set-up", public=True)
