@@ -36,6 +36,8 @@ _WANTED = re.compile(
     rb"\r\n(user-agent|referer|accept-language|dnt|sec-gpc|x-forwarded-for):[ \t]*([^\r\n]*)", re.IGNORECASE
 )
 
+_LETTERS_MAX = {b"user-agent": 500, b"referer": 1000, b"accept-language": 200, b"x-forwarded-for": 500}
+
 
 class Click(msgspec.Struct, array_like=True, frozen=True):
     """One visit as it is written. `kind` is `click`, `qr`, or why an orphan led nowhere: `base_url`,
@@ -165,16 +167,9 @@ class Clicks:
 
 
 def _read(head: bytes) -> tuple[str, str, str, str, bool]:
-    found = {name.lower(): value for name, value in _WANTED.findall(head)}
-
-    def text(name: bytes, letters_max: int) -> str:
-        return found.get(name, b"")[:letters_max].decode("utf-8", "replace").replace("\0", "")
-
-    private = found.get(b"dnt") == b"1" or found.get(b"sec-gpc") == b"1"
-    return (
-        text(b"user-agent", 500),
-        text(b"referer", 1000),
-        text(b"accept-language", 200),
-        text(b"x-forwarded-for", 500),
-        private,
+    found: dict[bytes, bytes] = {name.lower(): value for name, value in _WANTED.findall(head)}
+    agent, referrer, languages, forwarded = (
+        found.get(name, b"")[:letters_max].decode("utf-8", "replace").replace("\0", "")
+        for name, letters_max in _LETTERS_MAX.items()
     )
+    return agent, referrer, languages, forwarded, found.get(b"dnt") == b"1" or found.get(b"sec-gpc") == b"1"

@@ -19,9 +19,10 @@ from mainspring.social.links import codes
 from mainspring.social.links.domains import Domain
 from mainspring.social.links.tables import lease, secret
 
-_lease = insert(lease).values(name=sa.bindparam("name"), next=sa.bindparam("count"))
-LEASE = _lease.on_conflict_do_update(index_elements=["name"], set_={"next": lease.c.next + _lease.excluded.next})
-LEASE = LEASE.returning(lease.c.next)
+_new = insert(lease).values(name=sa.bindparam("name"), next=sa.bindparam("count"))
+LEASE = _new.on_conflict_do_update(
+    index_elements=["name"], set_={"next": lease.c.next + _new.excluded["next"]}
+).returning(lease.c.next)
 PUT_SECRET = insert(secret).values(name=sa.bindparam("name"), value=sa.bindparam("value")).on_conflict_do_nothing()
 GET_SECRET = sa.select(secret.c.value).where(secret.c.name == sa.bindparam("name"))
 

@@ -29,8 +29,12 @@ LG_K = 12
 Facets = dict[str, dict[str, list[int]]]
 """{dimension: {key: [clicks, of them bots]}}"""
 
-NOTE_BATCH = insert(batch).values({c.name: sa.bindparam(c.name) for c in batch.c}).on_conflict_do_nothing()
-NOTE_BATCH = NOTE_BATCH.returning(batch.c.sequence)
+NOTE_BATCH = (
+    insert(batch)
+    .values({c.name: sa.bindparam(c.name) for c in batch.c})
+    .on_conflict_do_nothing()
+    .returning(batch.c.sequence)
+)
 LINKS = sa.select(link.c.code, link.c.id, link.c.owner, link.c.tags).where(
     link.c.domain_id == sa.bindparam("domain_id"), link.c.code.in_(sa.bindparam("codes", expanding=True))
 )
@@ -86,8 +90,8 @@ def read(click: Click, visitors: Visitors, key: bytes) -> Reading:
     agent, place = visitors.agent(click.user_agent), visitors.place(click.address)
     spoken = languages(click.language)
     referrer = host_of(click.referrer)[:255]
-    values = (str(hour), place.country, place.city, referrer, agent.browser, agent.os, agent.device)
-    values = (*values, spoken[0] if spoken else "", source)
+    who = (referrer, agent.browser, agent.os, agent.device, spoken[0] if spoken else "")
+    values = (str(hour), place.country, place.city, *who, source)
     visitor = None if agent.bot else pseudonym(key, click.address, click.user_agent)
     return Reading(click, (day, values, agent.bot), place.country, place.city, visitor)
 
@@ -222,7 +226,7 @@ def _add_facets(facets: Facets, counts: Sequence[tuple[Seen, int]]) -> Facets:
 def _add_visitors(sketch: bytes | None, visitors: set[bytes] | None) -> bytes | None:
     if not visitors:
         return sketch
-    import datasketches  # 200 ms the first time: `Links.fold` has loaded it in a thread
+    import datasketches  # type: ignore[import-untyped]  # 200 ms the first time: `Links.fold` has loaded it in a thread
 
     hll = datasketches.hll_sketch
     known = hll(LG_K, datasketches.tgt_hll_type.HLL_4) if sketch is None else hll.deserialize(sketch)

@@ -20,14 +20,15 @@ from mainspring.primitives.ids import Ids
 from mainspring.primitives.limiter import Limiter
 from mainspring.social.links import listing, rollups, stats, store
 from mainspring.social.links import rules as redirect_rules
-from mainspring.social.links.clicks import Clicks, decode_batch
-from mainspring.social.links.domains import Domains
+from mainspring.social.links.clicks import Batch, Clicks, decode_batch
+from mainspring.social.links.domains import Domain, Domains
 from mainspring.social.links.drafts import ADMIN, Drafts
 from mainspring.social.links.issuer import Issuer, deployment_key
 from mainspring.social.links.known import Change
 from mainspring.social.links.listing import Filter, Order
 from mainspring.social.links.model import BULK_MAX, AliasTaken, Link, LinkEdit, NewLink, State, UnknownLink, UnknownTag
 from mainspring.social.links.resolver import Resolver
+from mainspring.social.links.rollups import Reading
 from mainspring.social.links.rules import Trial, Visitor
 from mainspring.social.links.settings import LinksSettings
 from mainspring.social.links.stats import DAYS_MAX, By, Series, Visit, VisitFilter
@@ -236,12 +237,12 @@ class Links:
             raise UnknownTag(f"No link has the tag {old}")
         if new != old and await self._database.read(store.tag_exists, new):
             raise TagTaken(f"{new} is there already")
-        while new != old and await self._database.write(store.retag, old, new):
+        while new != old and await self._database.write(store.retag, old, new) > 0:
             pass
         await self._database.write(store.move_sums, f"tag:{old}", f"tag:{new}")
 
     async def delete_tag(self, tag: str) -> None:
-        while await self._database.write(store.retag, tag, None):
+        while await self._database.write(store.retag, tag, None) > 0:
             pass
         await self._database.write(stats.drop_sums, [f"tag:{tag}"])
 
@@ -256,6 +257,10 @@ class Links:
         self.resolver.changed(Change(link.domain_id, link.code))
 
     # Visits
+
+    async def crawlable(self, domain: Domain) -> list[str]:
+        """Codes that search engines may follow."""
+        return await self._database.read(store.crawlable, domain.id)
 
     async def check_password(self, link: Link, password: str, address: str) -> bool:
         """Whether it is the link's, at most five tries a minute for a link and address (`QuotaExceeded`)."""
@@ -310,7 +315,8 @@ class Links:
         await _load_sketches()
         records = [decode_batch(record.value) for record in batch]
         while records:
-            some, clicks = [], 0
+            some: list[tuple[Batch, list[Reading]]] = []
+            clicks = 0
             while records and (not some or clicks + len(records[0].clicks) <= FOLD_CLICKS_MAX):
                 one = records.pop(0)
                 clicks += len(one.clicks)

@@ -187,9 +187,10 @@ def _visitors(connection: Connection, place: dict[str, object]) -> int:
     sketches = [sketch for (sketch,) in connection.execute(VISITORS, place)]
     if not sketches:
         return 0
-    import datasketches
+    import datasketches  # type: ignore[import-untyped]
 
     union = datasketches.hll_union(12)
     for sketch in sketches:
         union.update(datasketches.hll_sketch.deserialize(sketch))
-    return round(union.get_estimate())
+    estimate: float = union.get_estimate()
+    return round(estimate)

@@ -19,7 +19,7 @@ COLUMNS = tuple(link.c[name] for name in Link.__struct_fields__)
 ALL_TIME = -1
 """The `day` of the rollup that holds the sums of all days."""
 
-VALUES = {column.name: sa.bindparam(column.name) for column in link.c}
+VALUES: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in link.c}
 INSERT = insert(link).values(VALUES).on_conflict_do_nothing().returning(link.c.id)
 UPDATE = (
     sa.update(link)
@@ -68,8 +68,12 @@ CRAWLABLE = (
     .where(link.c.domain_id == sa.bindparam("domain_id"), link.c.crawlable, link.c.state == State.active)
     .limit(5_000)
 )
-ADD_REPORT = insert(report).values({column.name: sa.bindparam(column.name) for column in report.c})
-ADD_REPORT = ADD_REPORT.on_conflict_do_nothing().returning(report.c.id)
+ADD_REPORT = (
+    insert(report)
+    .values({column.name: sa.bindparam(column.name) for column in report.c})
+    .on_conflict_do_nothing()
+    .returning(report.c.id)
+)
 REPORTS = sa.select(sa.func.count()).where(report.c.link_id == sa.bindparam("link_id"))
 
 
@@ -225,6 +229,10 @@ def _update(connection: Connection, after: Link) -> None:
 
 def tag_exists(connection: Connection, name: str) -> bool:
     return connection.execute(TAGGED, {"tag": name}).first() is not None
+
+
+def crawlable(connection: Connection, domain_id: int) -> list[str]:
+    return [code for (code,) in connection.execute(CRAWLABLE, {"domain_id": domain_id})]
 
 
 def sums(connection: Connection, scopes: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import ipaddress
 import re
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,22 @@ def network_of(address: str) -> str:
         return str(ipaddress.ip_network(f"{address}/48", strict=False).network_address)
     except ValueError:
         return ""
+
+
+def client_of(address: str, forwarded: str, trusted: Iterable[str]) -> str:
+    """The visitor's address: the connection's, or, where that is a trusted proxy's, the last in `X-Forwarded-For` that is
+    not one."""
+    networks = [ipaddress.ip_network(one, strict=False) for one in trusted] if forwarded else []
+    hops = [address, *(hop.strip() for hop in reversed(forwarded.split(",")))]
+    for hop in hops if networks else hops[:1]:
+        try:
+            parsed = ipaddress.ip_address(hop)
+        except ValueError:
+            return address
+        address = hop
+        if not any(parsed in network for network in networks):
+            break
+    return address
 
 
 def limit_key(address: str) -> str:
