@@ -7,7 +7,7 @@ from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.decide import Ask, Charge, Verb
 from mainspring.primitives.limiter.model import BadCost, BadKey, BadPolicy, UnknownPolicy
 from mainspring.primitives.limiter.penalties import Penalty
-from mainspring.primitives.limiter.policies import NAME, Plan, Written, policy
+from mainspring.primitives.limiter.plans import NAME, Plan, Written, policy
 
 Keys = str | Sequence[str]
 

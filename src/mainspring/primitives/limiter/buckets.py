@@ -1,7 +1,7 @@
 """Buckets: the token bucket, and the leaky bucket that shapes. Both are the Generic Cell Rate Algorithm.
 
 Bounds, here as in the other modules of algorithms, speak of half-open windows [t, t + L) of ANY start and length, and hold
-whatever the clock does: one set back never admits more, it costs refusals instead, for at most two windows, because a
+whatever the clock does: one set back never admits more, it costs refusals instead, for at most three windows, because a
 state from the future counts as a spent one. Everything is integer arithmetic; where a rate does not divide its period the
 unit of time becomes a fraction of a nanosecond (`scale`), so that 3/s is three and not 2.99.
 """
@@ -35,6 +35,7 @@ class TokenBucket(msgspec.Struct, frozen=True, dict=True, tag="token"):
         check_count("rate", self.rate)
         if self.burst:
             check_count("burst", self.burst)
+        _ = self.cell  # refuses what cannot be kept exactly
 
     @cached_property
     def cell(self) -> "Cell":
@@ -85,6 +86,7 @@ class LeakyBucket(msgspec.Struct, frozen=True, dict=True, tag="leaky"):
         check_count("rate", self.rate)
         if not 0 <= self.delay <= self.queue < COUNT_MAX:
             raise BadPolicy(f"queue must be 0 to {COUNT_MAX - 1}, and delay no more than queue")
+        _ = self.cell
 
     @cached_property
     def cell(self) -> "Cell":

@@ -16,7 +16,7 @@ from mainspring.primitives.limiter.buckets import TokenBucket
 from mainspring.primitives.limiter.decide import Ask, Limit, Outcome, answer
 from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.model import Rule
-from mainspring.primitives.limiter.policies import Plan, Written
+from mainspring.primitives.limiter.plans import Plan, Written
 from mainspring.primitives.limiter.states import Arrivals, Shelf, Slow, Windows, read_arrival, read_window, shelf
 from mainspring.primitives.limiter.store import KeyState, place
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingWindow
