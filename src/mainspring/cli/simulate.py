@@ -52,11 +52,13 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
     failures = result.failures
     if as_json:
         click.echo(
-            json.dumps({"protocol": protocol, "seeds": seeds, "failures": [[one.seed, one.error] for one in failures]})
+            json.dumps(
+                {"protocol": protocol, "seeds": result.seeds, "failures": [[one.seed, one.message] for one in failures]}
+            )
         )
     elif failures:
         for one in failures[:5]:
-            click.echo(f"seed {one.seed}: {one.error}")
+            click.echo(f"seed {one.seed}: {one.message}")
         click.echo(f"replay: mainspring simulate {protocol} --seed {failures[0].seed}")
     else:
         click.echo(f"{protocol}: {seeds:,} seeds, no violation")
@@ -65,14 +67,14 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
+def _progress(total: int) -> Iterator[Callable[[int, int, int], None]]:
     """A bar on stderr where that is a terminal, else nothing."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda done, total, failed: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("seeds", total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, total, failed: bar.update(task, completed=done)

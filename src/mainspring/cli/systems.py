@@ -42,14 +42,14 @@ def systems(data: str | None, config_file: Path | None, settings: tuple[str, ...
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     from mainspring.core.application import describe
-    from mainspring.core.data import ControlError, ask
+    from mainspring.core.data import Unreachable, ask
 
     if (folder / "control.sock").exists():
         try:
             rows: list[dict[str, Any]] = ask(folder, "systems")
             return rows
-        except ControlError:
-            pass  # the socket of a server that was killed: nobody is there
+        except Unreachable:
+            pass  # the socket of a server that was killed
     return [describe(manifest) for manifest in manifests().values()]
 
 

@@ -1,6 +1,8 @@
 """`up`: one process with everything, until it is told to stop."""
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -48,15 +50,17 @@ def up(
 async def _serve(config: Config, systems: tuple[str, ...], *, quiet: bool) -> int:
     from mainspring.console import console
     from mainspring.core.application import CannotStart, Mainspring
+    from mainspring.core.manifest import UnknownSystem
+    from mainspring.core.telemetry import logs
 
+    logs.configure(level="WARNING" if quiet else "INFO")
+    logging.getLogger("_granian").setLevel("WARNING")  # what its native side tells is of its own threads
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop() -> None:
         if asked.is_set():  # a second Ctrl-C does not wait for anybody
             sys.stderr.write("stopped without waiting\n")
             sys.stderr.flush()
-            import os
-
             os._exit(130)
         asked.set()
 
@@ -64,6 +68,7 @@ async def _serve(config: Config, systems: tuple[str, ...], *, quiet: bool) -> in
         loop.add_signal_handler(number, stop)
     try:
         async with Mainspring(systems, config, console=console()) as mainspring:
+            await mainspring.listen()
             click.echo(f"ready {mainspring.address}?token={mainspring.one_click}")
             sys.stdout.flush()
             if not quiet:
@@ -71,6 +76,8 @@ async def _serve(config: Config, systems: tuple[str, ...], *, quiet: bool) -> in
             await asked.wait()
             if not quiet:
                 click.echo("stopping: running requests are finished first (Ctrl-C again to not wait)", err=True)
+    except UnknownSystem as error:
+        raise click.UsageError(str(error)) from None
     except CannotStart as error:
         click.echo(f"mainspring: {error}", err=True)
         return 1

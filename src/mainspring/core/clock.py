@@ -53,7 +53,8 @@ class VirtualClock:
 
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
-            return await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return
         self._order += 1
         wake = asyncio.get_running_loop().create_future()
         heappush(self._sleepers, (self._mono_ns + round(seconds * 1e9), self._order, wake))

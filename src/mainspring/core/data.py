@@ -29,7 +29,11 @@ class DataLocked(RuntimeError):
 
 
 class ControlError(RuntimeError):
-    """The owner of the folder answered with an error, or did not answer."""
+    """The owner of the folder answered with an error."""
+
+
+class Unreachable(ControlError):
+    """Nobody answers at the folder's socket."""
 
 
 class DataFolder:
@@ -86,8 +90,11 @@ class DataFolder:
 
 
 def ask(folder: Path, do: str, timeout_s: float = 60, **arguments: Any) -> Any:
-    """Asks the process that owns `folder`. Raises `ControlError` with its reason."""
-    folder_fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    """Asks the process that owns `folder`. Raises `ControlError` with its reason, `Unreachable` without one."""
+    try:
+        folder_fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unreachable(f"there is no data in {folder}: {error.strerror}") from None
     try:
         with socket.socket(socket.AF_UNIX) as door:
             door.settimeout(timeout_s)
@@ -96,7 +103,7 @@ def ask(folder: Path, do: str, timeout_s: float = 60, **arguments: Any) -> Any:
             with door.makefile("rb") as lines:
                 answer = msgspec.json.decode(lines.readline() or b'{"error": "it closed the connection"}')
     except OSError as error:
-        raise ControlError(f"the server that owns {folder} does not answer: {error}") from None
+        raise Unreachable(f"the server that owns {folder} does not answer: {error}") from None
     finally:
         os.close(folder_fd)
     if "error" in answer:

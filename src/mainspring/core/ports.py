@@ -6,10 +6,11 @@ names the ports it needs in its constructor; `core.wiring` passes the adapter th
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Executable
+from sqlalchemy import Executable, MetaData
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,7 +51,9 @@ class Connection(Protocol):
     def after_commit(self, hook: Callable[[], None]) -> None:
         """Calls `hook` on the event loop once this transaction is durable, in commit order, before the caller is answered."""
 
-    def emit(self, topic: str, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+    def emit(
+        self, topic: str, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """Puts an event in the outbox; it reaches the Log if and only if this transaction commits."""
 
 
@@ -69,12 +72,26 @@ class Database(Protocol):
         """
 
     async def write_once(
-        self, key: str, digest: bytes, function: Callable[Concatenate[Connection, P], bytes], *args: P.args, **kwargs: P.kwargs
+        self,
+        key: str,
+        digest: bytes,
+        function: Callable[Concatenate[Connection, P], bytes],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> tuple[bytes, bool]:
         """Like `write`, at most once for `key`: the result (at most 1 MiB) is stored in the same transaction.
 
         Gives (result, replayed). Raises `KeyReused` (422) where `key` was used with another `digest`. Keys live 24 hours.
         """
+
+    async def prepare(self, name: str, metadata: MetaData, folder: Path | None = None) -> None:
+        """Creates the tables of the system `name`, or brings them to this version by the scripts in `folder`."""
+
+    def watch(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls `callback` on the event loop after commits that emitted to `topic`; gives what ends this."""
+
+    def unready(self) -> str | None:
+        """Why this database cannot be relied on now, or None where it can."""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -26,7 +26,8 @@ class Problem(Exception):
 
     def body(self) -> dict[str, Any]:
         """The members of the `application/problem+json` object."""
-        return {"type": f"/problems/{self.type}", "title": self.title, "status": self.status, "detail": self.detail, **self.more}
+        members = {"type": f"/problems/{self.type}", "title": self.title, "status": self.status, "detail": self.detail}
+        return members | self.more
 
 
 class Invalid(Problem):

@@ -1,8 +1,7 @@
 """Lazy systems: each built by its first request, connection, event or due job, once, and again if that failed.
 
-Building is one shared task that no impatient caller can cancel: libraries are looked for, what the system uses is built
-first, its tables are brought to this version, its services are offered to the wiring. A system that nobody touches has
-cost the reading of its manifest.
+To build one, its libraries are looked for, what it uses is built first, its tables are brought to this version, and its
+services are offered to the wiring and started. A system that nobody touches has cost the reading of its manifest.
 """
 
 import asyncio
@@ -11,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from .config import Config
-from .http.request import Application
+from .lazy import Lazy
 from .manifest import Manifest, resolve
 from .problems import Unavailable
 from .wiring import Wiring
@@ -25,8 +24,8 @@ class NotInstalled(Unavailable):
     status, type, title = 503, "core/not-installed", "This system is not installed"
 
 
-class Systems:
-    """The systems of one application by name; `prepare` makes a system's tables ready and `authenticate` names callers."""
+class Systems(Lazy[Manifest]):
+    """The systems of one application by name. `prepare` makes a system's tables ready."""
 
     def __init__(
         self,
@@ -34,20 +33,17 @@ class Systems:
         config: Config,
         wiring: Wiring,
         prepare: Callable[[Manifest], Awaitable[None]],
-        finish: Callable[[Manifest], Awaitable[None]],
     ) -> None:
+        super().__init__(self._start)
         self.manifests = {one.name: one for one in manifests}
         self.failures: dict[str, str] = {}
         self._config = config
         self._wiring = wiring
         self._prepare = prepare
-        self._finish = finish
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._built: set[str] = set()
 
     def state(self, name: str) -> tuple[str, str]:
         """(state, reason): `running`, `building`, `failed`, `missing` (not installed) or `idle`."""
-        if name in self._built:
+        if name in self.built:
             return "running", ""
         if name in self._tasks:
             return "building", ""
@@ -55,25 +51,17 @@ class Systems:
             return "missing", reason
         return ("failed", self.failures[name]) if name in self.failures else ("idle", "")
 
-    def built(self, name: str) -> bool:
-        return name in self._built
+    async def services(self, needs: set[Any]) -> Mapping[Any, Any]:
+        """These types' services, as far as the wiring provides them."""
+        return {kind: await self._wiring.get(kind) for kind in needs if self._wiring.provides(kind)}
 
-    async def build(self, name: str) -> None:
-        """Waits until the system runs. Raises what its build raised; the next call tries again."""
-        if name in self._built:
-            return
-        task = self._tasks.get(name)
-        if task is None:
-            task = self._tasks[name] = asyncio.create_task(self._build(self.manifests[name]), name=f"build {name}")
-            task.add_done_callback(lambda _: self._tasks.pop(name, None))
-        await asyncio.shield(task)
-
-    async def _build(self, manifest: Manifest) -> None:
+    async def _start(self, name: str) -> Manifest:
+        manifest = self.manifests[name]
         try:
             if reason := manifest.missing_extra():
                 raise NotInstalled(reason, retry_after_s=3600)
             for used in manifest.uses:
-                await self.build(used)
+                await self.get(used)
             # Imports can take a while and must not hold the loop that serves everybody else.
             await asyncio.to_thread(_import, manifest)
             if manifest.settings:
@@ -82,35 +70,17 @@ class Systems:
                 await self._prepare(manifest)
             for kind in [self._wiring.offer(resolve(reference)) for reference in manifest.services]:
                 await self._wiring.get(kind)
-            await self._finish(manifest)
         except Exception as error:
-            self.failures[manifest.name] = str(error) or type(error).__name__
+            self.failures[name] = str(error) or type(error).__name__
             raise
-        self.failures.pop(manifest.name, None)
-        self._built.add(manifest.name)
-        log.info("built %s", manifest.name)
-
-    async def services(self, needs: set[Any]) -> Mapping[Any, Any]:
-        """These types' services, as far as the wiring provides them."""
-        return {kind: await self._wiring.get(kind) for kind in needs if self._wiring.provides(kind)}
-
-    async def application(self, manifest: Manifest, authenticate: Any, metrics: Any, clock: Any) -> Application:
-        """The system's JSON API."""
-        routes = resolve(manifest.routes)
-        application: Application = routes.application(
-            await self.services(routes.needs()), authenticate, metrics=metrics, clock=clock
-        )
-        return application
-
-    async def stop(self) -> None:
-        """No build outlives this."""
-        for task in list(self._tasks.values()):
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self.failures.pop(name, None)
+        log.info("%s runs", name)
+        return manifest
 
 
 def _import(manifest: Manifest) -> None:
-    for reference in filter(None, (*manifest.services, manifest.routes, manifest.settings, manifest.tables)):
+    listeners = [one.application for one in manifest.listeners]
+    for reference in filter(
+        None, (manifest.settings, manifest.tables, *manifest.services, manifest.routes, *listeners)
+    ):
         resolve(reference)
-    for listener in manifest.listeners:
-        resolve(listener.application)

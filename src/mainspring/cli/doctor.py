@@ -1,0 +1,133 @@
+"""`doctor`: what is configured, whether it can work, and what to do where it cannot."""
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from mainspring.core.config import Config, describe
+from mainspring.core.manifest import manifests, resolve
+
+from .options import read, with_config
+
+
+class Finding(msgspec.Struct):
+    """`what` was looked at; `wrong` is empty where it is well; `do` says how to mend it."""
+
+    what: str
+    wrong: str = ""
+    do: str = ""
+
+
+@click.command()
+@with_config
+@click.option("--keys", is_flag=True, help="Print every key of the configuration with its default and meaning.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(data: str | None, config_file: Path | None, settings: tuple[str, ...], keys: bool, as_json: bool) -> None:
+    """Check what is configured and say what to do. Exit code 1 where something is wrong.
+
+    \b
+    mainspring doctor
+    mainspring doctor --keys          the configuration's documentation
+    """
+    if keys:
+        _print_keys(as_json)
+        return
+    findings = list(_examine(read(config_file, settings, data=data)))
+    if as_json:
+        click.echo(json.dumps([msgspec.to_builtins(one) for one in findings], indent=2))
+    else:
+        for one in findings:
+            click.echo(f"{'!!' if one.wrong else 'ok'} {one.what}{': ' + one.wrong if one.wrong else ''}")
+            if one.do:
+                click.echo(f"   {one.do}")
+    if any(one.wrong for one in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _examine(config: Config) -> Iterator[Finding]:
+    yield Finding(f"Python {sys.version.split()[0]}")
+    yield from _folder(Path(config.data), config.free_bytes_min)
+    yield _try(
+        f"database {_shown(config.database) or 'embedded SQLite'}",
+        lambda: _reach_postgres(config.database),
+        "start PostgreSQL, or correct the address in `database`",
+    )
+    yield _try(
+        f"cache {_shown(config.cache) or 'in this process'}",
+        lambda: _reach_redis(config.cache),
+        "start Redis or Valkey, or correct the address in `cache`",
+    )
+    for manifest in manifests().values():
+        missing = manifest.missing_extra()
+        yield Finding(
+            f"{manifest.family}/{manifest.name}", "its libraries are missing" if missing else "", missing or ""
+        )
+    from mainspring.console import STATIC
+
+    built = (STATIC / "index.html").is_file()
+    yield Finding("console", "" if built else "not built", "" if built else "install without MAINSPRING_CONSOLE=skip")
+
+
+def _folder(folder: Path, free_bytes_min: int) -> Iterator[Finding]:
+    def write() -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+
+    yield _try(f"data folder {folder}", write, "choose a folder that you may write to with --data")
+    if folder.is_dir():
+        free = shutil.disk_usage(folder).free
+        low = free < free_bytes_min
+        yield Finding(
+            f"{free >> 20:,} MiB free",
+            f"below free_bytes_min ({free_bytes_min >> 20:,} MiB): writes that grow are refused" if low else "",
+            "make room, or lower free_bytes_min" if low else "",
+        )
+
+
+def _try(what: str, attempt: Callable[[], None], do: str) -> Finding:
+    try:
+        attempt()
+    except Exception as error:
+        return Finding(what, str(error) or type(error).__name__, do)
+    return Finding(what)
+
+
+def _reach_postgres(address: str) -> None:
+    if address:
+        import psycopg
+
+        psycopg.connect(address, connect_timeout=5).close()
+
+
+def _reach_redis(address: str) -> None:
+    if address:
+        import redis
+
+        with redis.Redis.from_url(address, socket_timeout=5, socket_connect_timeout=5) as server:
+            server.ping()
+
+
+def _shown(address: str) -> str:
+    """An address without its password."""
+    scheme, separator, rest = address.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else address
+
+
+def _print_keys(as_json: bool) -> None:
+    rows = describe(Config)
+    for manifest in manifests().values():
+        if manifest.settings:
+            rows += describe(resolve(manifest.settings), manifest.name)
+    if as_json:
+        names = ("key", "type", "default", "meaning")
+        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))
+        return
+    for key, kind, default, meaning in rows:
+        click.echo(f"{key} = {default}  ({kind})\n    {meaning}")

@@ -1,0 +1,238 @@
+"""The whole in one process: systems on their ports, without or with doors.
+
+    async with Mainspring(["links"], Config(data="./data")) as mainspring:
+        links = await mainspring.service(Links)        # in process, no network
+        await mainspring.listen()                      # and now its doors
+        print(mainspring.address)
+
+Entering opens the data folder and the ports, and starts events and jobs; a system is built when somebody first asks for it,
+or an event or a job is due. Leaving closes the doors first (running requests are finished), then all that was built, in
+reverse.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from .accounts import Accounts
+from .accounts.model import DEFAULT_SHAPE, ONE_CLICK
+from .clock import Clock, SystemClock
+from .config import Config
+from .data import Action, DataFolder, DataLocked
+from .doors import Doors
+from .duties import Duties
+from .http.request import Application
+from .listeners import CannotListen
+from .manifest import Manifest, closure, manifests, resolve
+from .outbox import OutboxLog
+from .ports import Cache, Database, Log
+from .problems import Problem
+from .systems import Systems
+from .telemetry import Metrics
+from .telemetry.process import ProcessMetrics
+from .tls import TlsError
+from .wiring import Wiring
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class CannotStart(RuntimeError):
+    """What is configured cannot be started; the text says what to do."""
+
+
+class Mainspring:
+    """Some systems (all where none is named) and all that they use.
+
+    `give` replaces what would be built, by type: ports, the clock, services. `console` answers every path that is no
+    system's. Raises `UnknownSystem`; entering raises `CannotStart`.
+    """
+
+    def __init__(
+        self,
+        systems: Sequence[str] = (),
+        config: Config | None = None,
+        *,
+        console: Application | None = None,
+        give: Mapping[Any, Any] | None = None,
+    ) -> None:
+        self.config = config or Config()
+        self.metrics = Metrics()
+        self.clock: Clock = (give or {}).get(Clock) or SystemClock()
+        self.accounts: Accounts
+        self._console = console
+        self._folder: DataFolder | None = None
+        self._doors: Doors | None = None
+        self._wiring = Wiring()
+        for kind, value in {Config: self.config, Metrics: self.metrics, Clock: self.clock, **(give or {})}.items():
+            self._wiring.give(kind, value)
+        self._wiring.offer(Database, self._database)
+        self._wiring.offer(Cache, self._cache)
+        self._wiring.offer(Log, _event_log)
+        self._wiring.offer(ProcessMetrics)
+        self._systems = Systems(closure(list(systems) or list(manifests())), self.config, self._wiring, self._prepare)
+        self._duties = Duties(self._systems, self._wiring, self.clock, self.metrics)
+        self.actions: dict[str, Action] = {
+            "systems": self._tell_systems,
+            "token.create": self._create_token,
+            "token.revoke": self._revoke_token,
+            "backup": self._back_up,
+        }
+        """What commands ask for over the data folder's socket, by name."""
+
+    async def __aenter__(self) -> "Mainspring":
+        try:
+            self._folder = DataFolder(Path(self.config.data))
+            self._wiring.offer(Accounts, self._open_accounts)
+            self.accounts = await self._wiring.get(Accounts)
+            await self._wiring.get(ProcessMetrics)
+            await self._duties.start(await self._wiring.get(Database), await self._wiring.get(Log))
+            await self._folder.listen(self.actions)
+        except (DataLocked, OSError, Problem) as error:
+            await self._close()
+            raise CannotStart(str(error)) from error
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def listen(self) -> None:
+        """Opens the doors: the main port, and every system's own listeners. Raises `CannotStart`."""
+        database = await self._wiring.get(Database)
+        self._doors = Doors(
+            self.config, self._systems, self._wiring, self.accounts, database, self.metrics, self.clock, self._console
+        )
+        try:
+            await self._doors.open(self.systems)
+        except (CannotListen, TlsError) as error:
+            raise CannotStart(str(error)) from None
+
+    @property
+    def address(self) -> str:
+        """Where the console and the JSON API answer, with a slash at the end; only after `listen`."""
+        if self._doors is None:
+            raise RuntimeError("there is no address before listen()")
+        return self._doors.address
+
+    @property
+    def one_click(self) -> str:
+        """A token for everything, for the life of this process."""
+        return self.accounts.one_click
+
+    async def service(self, kind: type[T]) -> T:
+        """A service of one of the systems, or a port, by its type; its system is built where it was not."""
+        for manifest in self._systems.manifests.values():
+            if kind.__module__.startswith(f"mainspring.{manifest.family}.{manifest.name}."):
+                await self._systems.get(manifest.name)
+        found: T = await self._wiring.get(kind)
+        return found
+
+    def systems(self) -> list[dict[str, Any]]:
+        """What `mainspring systems --json` prints: each system with its state and its listeners."""
+        rows = self._doors.listeners() if self._doors else {}
+        return [
+            describe(one, *self._systems.state(one.name), listeners=rows.get(one.name))
+            for one in self._systems.manifests.values()
+        ]
+
+    async def migrate(self) -> list[str]:
+        """Brings the tables of every system to this version; gives the systems' names."""
+        with_tables = [one for one in self._systems.manifests.values() if one.tables and not one.missing_extra()]
+        for manifest in with_tables:
+            await self._prepare(manifest)
+        return [one.name for one in with_tables]
+
+    async def _close(self) -> None:
+        if self._doors is not None:
+            await self._doors.close()
+            self._doors = None
+        await self._duties.stop()
+        await self._systems.stop()
+        await self._wiring.stop()
+        if self._folder is not None:
+            await self._folder.close()
+            self._folder = None
+
+    def _database(self) -> Database:
+        if self.config.database:
+            from .database.postgres import PostgresDatabase
+
+            return PostgresDatabase(self.config.database, metrics=self.metrics, clock=self.clock)
+        from .database import SqliteDatabase
+
+        path = Path(self.config.data) / "mainspring.db"
+        return SqliteDatabase(path, metrics=self.metrics, clock=self.clock, floor_bytes=self.config.free_bytes_min)
+
+    def _cache(self) -> Cache:
+        if self.config.cache:
+            from .cache import RedisCache
+
+            return RedisCache(self.config.cache, clock=self.clock, metrics=self.metrics)
+        from .cache import MemoryCache
+
+        return MemoryCache(self.clock, self.config.cache_bytes_max, self.metrics)
+
+    async def _open_accounts(self, database: Database) -> Accounts:
+        from .accounts import tables
+
+        await database.prepare("accounts", tables.tables, Path(tables.__file__).parent / "migrations")
+        return Accounts(database, self.clock, metrics=self.metrics)
+
+    async def _prepare(self, manifest: Manifest) -> None:
+        database: Database = await self._wiring.get(Database)
+        await database.prepare(manifest.name, resolve(manifest.tables), manifest.folder / "migrations")
+
+    async def _tell_systems(self, _request: dict[str, Any]) -> list[dict[str, Any]]:
+        return self.systems()
+
+    async def _create_token(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A token of the owner's with every scope of one system, in the shape that its field's clients demand."""
+        system = str(request["system"])
+        manifest = closure([system])[-1]
+        name = str(request.get("name") or f"{system} command line")
+        made = await self.accounts.create_token(ONE_CLICK, name, [f"{system}:*"], manifest.token or DEFAULT_SHAPE)
+        return {"token": made.secret, "system": system, "id": str(made.token.id), "scopes": sorted(made.token.scopes)}
+
+    async def _revoke_token(self, request: dict[str, Any]) -> dict[str, Any]:
+        await self.accounts.revoke_token(ONE_CLICK, int(request["id"]))
+        return {}
+
+    async def _back_up(self, request: dict[str, Any]) -> Any:
+        from .backup import backup
+
+        return await backup(await self._wiring.get(Database), Path(str(request["target"])))
+
+
+def describe(
+    manifest: Manifest, state: str = "", reason: str = "", listeners: list[dict[str, str]] | None = None
+) -> dict[str, Any]:
+    """One system as lists of systems show it; without a server its listeners are those that it would open."""
+    missing = manifest.missing_extra()
+    planned = [
+        {"name": one.name, "protocol": one.protocol, "address": f"127.0.0.1:{one.port}", "state": "planned"}
+        for one in manifest.listeners
+    ]
+    return {
+        "name": manifest.name,
+        "family": manifest.family,
+        "title": manifest.title,
+        "summary": manifest.summary,
+        "promise": manifest.promise,
+        "level": manifest.level,
+        "missing": manifest.missing,
+        "keywords": manifest.keywords,
+        "state": state or ("missing" if missing else "stopped"),
+        "reason": reason or missing or "",
+        "listeners": planned if listeners is None else listeners,
+    }
+
+
+def _event_log(database: Database, clock: Clock, metrics: Metrics) -> Log:
+    return OutboxLog(database, clock, metrics=metrics)

@@ -1,0 +1,188 @@
+"""Every way in from the network: the main port with its front door, and the systems' own listeners."""
+
+import logging
+from typing import Any
+
+from .accounts import Accounts
+from .accounts.http import routes as account_routes
+from .accounts.session import session_application
+from .clock import Clock
+from .config import Config
+from .door import Check, Door, lazy_application
+from .http.manners import Manners, MannersSettings
+from .http.request import Application, Receive, Request, Scope, Send
+from .http.response import Response
+from .http.router import Router, asgi
+from .lazy import Lazy
+from .listeners import Listener, Listeners, is_loopback
+from .manifest import resolve
+from .ports import Database
+from .problems import NotFound
+from .systems import Systems
+from .telemetry import Metrics
+from .tls import Tls
+from .wiring import Wiring
+
+log = logging.getLogger(__name__)
+MAIN = "main"
+ACCOUNTS = "accounts"
+GRACE_S = 10.0
+
+
+class Doors:
+    """Opened by `open`, once; `address` is the main port's."""
+
+    def __init__(
+        self,
+        config: Config,
+        systems: Systems,
+        wiring: Wiring,
+        accounts: Accounts,
+        database: Database,
+        metrics: Metrics,
+        clock: Clock,
+        console: Application | None,
+    ) -> None:
+        self._config = config
+        self._systems = systems
+        self._wiring = wiring
+        self._accounts = accounts
+        self._database = database
+        self._metrics = metrics
+        self._clock = clock
+        self._console = console or asgi(_nothing_here)
+        tls = Tls(*map(_path, (config.tls_certificate, config.tls_key))) if config.tls_certificate else None
+        self._listeners = Listeners(tls=tls, behind_tls=config.behind_tls, plain=config.plain)
+        self._applications = Lazy(self._application)
+        self._own = Lazy(self._listener_application)
+        self._specs = {spec.name: (one, spec) for one in systems.manifests.values() for spec in one.listeners}
+        self._door: Door | None = None
+
+    @property
+    def address(self) -> str:
+        return self._listeners.url(MAIN)
+
+    def listeners(self) -> dict[str, list[dict[str, str]]]:
+        """The rows of the table by system."""
+        rows: dict[str, list[dict[str, str]]] = {name: [] for name in self._systems.manifests}
+        for row in self._listeners.table():
+            if row.system:
+                shown = {"name": row.name, "protocol": row.protocol, "state": row.state, "reason": row.reason}
+                address = self._listeners.url(row.name) if row.address and row.protocol == "http" else row.address
+                rows[row.system].append({**shown, "address": address})
+        return rows
+
+    async def open(self, tell: Any) -> None:
+        """Binds and serves everything; `tell` gives what `/-/systems` answers. Raises `CannotListen` and `TlsError`."""
+        config, table = self._config, self._listeners
+        if unknown := sorted(set(config.ports) - set(self._specs)):
+            log.warning("there is no listener %s among these systems", ", ".join(unknown))
+        main = Listener(
+            name=MAIN, protocol="http", host=config.host, port=config.port, authenticated=True, required=True
+        )
+        table.add(main)
+        for name, (manifest, spec) in self._specs.items():
+            table.add(
+                Listener(
+                    name=name,
+                    protocol=spec.protocol,
+                    host=config.host,
+                    port=config.ports.get(name, spec.port),
+                    system=manifest.name,
+                    public=spec.public,
+                    required=name in config.ports,
+                )
+            )
+        table.bind()
+        self._door = Door(
+            {*self._systems.manifests, ACCOUNTS},
+            self._applications,
+            fallback=self._console,
+            metrics=self._metrics.exposition,
+            checks={"database": self._database_check},
+            system_checks=self._system_checks,
+        )
+        settings = MannersSettings(
+            hosts=tuple(config.hosts), origins=tuple(config.origins), body_bytes_max=config.body_bytes_max
+        )
+        loopback = is_loopback(main.address.rpartition(":")[0].strip("[]"))
+        front = _front(self._door, self._pages(tell))
+        await table.open_http(MAIN, Manners(front, settings, loopback=loopback, clock=self._clock))
+        for row in table.table():
+            if row.state == "open" and row.system:
+                await self._open_own(row)
+
+    async def close(self) -> None:
+        if self._door is not None:
+            self._door.drain()
+        await self._listeners.close(GRACE_S)
+        await self._applications.stop()
+        await self._own.stop()
+
+    async def _open_own(self, row: Listener) -> None:
+        if row.protocol == "tcp":
+            await self._listeners.open_tcp(row.name, self._own)
+        elif row.protocol == "udp":
+            await self._listeners.open_udp(row.name, self._own)
+        else:
+            # Whose names a system answers to is its own to say: strangers' domains point at its listener.
+            settings = MannersSettings(body_bytes_max=self._config.body_bytes_max)
+            own = lazy_application(self._own, row.name)
+            await self._listeners.open_http(row.name, Manners(own, settings, loopback=False, clock=self._clock))
+
+    async def _application(self, name: str) -> Application:
+        """A system's JSON API."""
+        options = {"metrics": self._metrics, "clock": self._clock}
+        if name == ACCOUNTS:
+            return account_routes.application({Accounts: self._accounts}, self._accounts.authenticate, **options)
+        manifest = await self._systems.get(name)
+        if not manifest.routes:
+            raise NotFound(f"{name} has no JSON API")
+        routes = resolve(manifest.routes)
+        services = await self._systems.services(routes.needs())
+        application: Application = routes.application(services, self._accounts.authenticate, **options)
+        return application
+
+    async def _listener_application(self, name: str) -> Any:
+        """What answers on a system's own listener."""
+        manifest, spec = self._specs[name]
+        await self._systems.get(manifest.name)
+        return await self._wiring.call(resolve(spec.application))
+
+    def _pages(self, tell: Any) -> dict[str, Application]:
+        async def systems(_request: Request) -> Response:
+            return Response.json({"systems": tell()}, headers=[(b"cache-control", b"no-store")])
+
+        router = Router()
+        router.add("GET", "/-/systems", systems)
+        secure = self._config.behind_tls
+        return {"/-/systems": router.application(), "/-/session": session_application(self._accounts, secure=secure)}
+
+    async def _database_check(self) -> str | None:
+        return self._database.unready()
+
+    def _system_checks(self, name: str) -> dict[str, Check]:
+        async def check() -> str | None:
+            state, reason = self._systems.state(name) if name in self._systems.manifests else ("running", "")
+            return reason if state in ("failed", "missing") else None
+
+        return {name: check}
+
+
+def _front(door: Door, pages: dict[str, Application]) -> Application:
+    """The few addresses that are the console's own, then the door."""
+
+    def front(scope: Scope, receive: Receive, send: Send) -> Any:
+        return (pages.get(scope["path"]) or door)(scope, receive, send)
+
+    return front
+
+
+async def _nothing_here(_request: Request) -> Response:
+    raise NotFound
+
+
+def _path(text: str) -> Any:
+    from pathlib import Path
+
+    return Path(text)
