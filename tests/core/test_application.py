@@ -1,0 +1,128 @@
+"""The whole in one process: embedded without a network, and as a server that a stranger starts."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from mainspring.core.application import CannotStart, Mainspring
+from mainspring.core.config import Config
+from mainspring.core.manifest import UnknownSystem
+from mainspring.core.ports import Database
+from tests.fixtures_server import StartServer, run_command
+
+
+async def test_an_embedding_program_gets_services_without_a_network(tmp_path: Path) -> None:
+    async with Mainspring(["ids"], Config(data=str(tmp_path))) as mainspring:
+        from mainspring.primitives.ids import Ids
+
+        ids = await mainspring.service(Ids)
+        assert ids.next() < ids.next()
+        with pytest.raises(RuntimeError, match="listen"):
+            _ = mainspring.address
+
+
+async def test_a_folder_in_use_and_an_unknown_system_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    async with Mainspring(["ids"], Config(data=str(tmp_path))):
+        with pytest.raises(CannotStart, match="--data"):
+            async with Mainspring(["ids"], Config(data=str(tmp_path))):
+                pass
+    with pytest.raises(UnknownSystem, match='"links"'):
+        Mainspring(["lnks"])
+
+
+async def test_a_port_that_was_named_must_bind_and_a_default_one_may_stay_off(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with Mainspring(["links"], Config(data=str(tmp_path), port=port)) as mainspring:
+            with pytest.raises(CannotStart, match=f"{port}.*taken"):
+                await mainspring.listen()
+        async with Mainspring(["links"], Config(data=str(tmp_path), port=0, ports={"links": port})) as mainspring:
+            with pytest.raises(CannotStart, match=r"ports\.links"):
+                await mainspring.listen()
+
+
+async def test_a_public_address_without_tls_is_refused_with_the_reason(tmp_path: Path) -> None:
+    async with Mainspring(["ids"], Config(data=str(tmp_path), port=0, host="0.0.0.0")) as mainspring:
+        with pytest.raises(CannotStart, match="--behind-tls"):
+            await mainspring.listen()
+
+
+async def test_a_given_port_replaces_the_configured_one(tmp_path: Path, database: Database) -> None:
+    async with Mainspring(["ids"], Config(data=str(tmp_path)), give={Database: database}) as mainspring:
+        assert await mainspring.service(Database) is database  # type: ignore[type-abstract]
+
+
+def test_the_server_answers_lists_itself_and_ends_in_order(start_server: StartServer) -> None:
+    server = start_server()
+    systems = {one["name"]: one for one in server.call("GET", "-/systems")["systems"]}
+    assert {"ids", "limiter", "links"} <= set(systems)
+    assert systems["ids"]["state"] == "idle", "a system that nobody touched is not built"
+    server.call("POST", "api/ids", {"kind": "snowflake", "count": 1})
+    listed = json.loads(server.command("systems", "--json"))
+    assert next(one for one in listed if one["name"] == "ids")["state"] == "running"
+    assert server.call("GET", "-/ready") == {"ready": True, "checks": {"database": "ok"}}
+    assert server.stop() == 0
+
+
+def test_a_token_is_made_with_the_server_and_without_it(start_server: StartServer) -> None:
+    server = start_server("ids")
+    with_server = json.loads(server.command("token", "create", "ids", "--json"))["token"]
+    server.stop()
+    without = json.loads(server.command("token", "create", "ids", "--json"))["token"]
+    server.start()
+    for token in (with_server, without):
+        assert server.call("POST", "api/ids", {"kind": "ulid", "count": 2}, authorization=f"Bearer {token}")["ids"]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        server.call("POST", "api/ids", {"kind": "ulid", "count": 2}, authorization="Bearer ms_wrong")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        server.call("GET", "api/accounts/users", authorization=f"Bearer {without}")
+
+
+def test_sessions_and_accounts_outlive_kill_9(start_server: StartServer) -> None:
+    server = start_server("ids")
+    server.call("POST", "api/accounts/set-up", {"name": "ada", "password": "correct horse battery staple"})
+    server.kill()
+    server.start()
+    request = urllib.request.Request(
+        server.address + "-/session",
+        data=json.dumps({"name": "ada", "password": "correct horse battery staple"}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        cookie = answer.headers["set-cookie"].partition(";")[0]
+    who = urllib.request.Request(server.address + "api/accounts/whoami", headers={"cookie": cookie})
+    with urllib.request.urlopen(who, timeout=30) as answer:
+        assert json.load(answer)["name"] == "ada"
+
+
+def test_an_interrupt_ends_the_server_too(start_server: StartServer) -> None:
+    server = start_server("ids")
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(30) == 0
+
+
+def test_a_wrong_key_is_a_usage_error_that_names_the_right_one() -> None:
+    with pytest.raises(AssertionError, match='did you mean "port"'):
+        run_command("up", "--set", "prot=1")
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(AssertionError):
+        run_command("doctor", "--data", str(file / "below"))
+    keys = json.loads(run_command("doctor", "--keys", "--json"))
+    assert {"data", "port", "database"} <= {one["key"] for one in keys}
+    assert all(one["meaning"] for one in keys)
+
+
+def test_help_is_quick_to_import_nothing_heavy() -> None:
+    code = "import sys; import mainspring.cli; print([m for m in ('sqlalchemy', 'granian', 'psycopg') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
