@@ -1,8 +1,10 @@
 """Room on the disk under a SQLite file: when writes that grow must be refused, and the room that lets rows be deleted.
 
 A full disk is met twice. Below `floor_bytes` of free space, functions that grow the file are refused, while updates and
-deletions go on. If the disk fills all the same (others write to it), a ballast file made beforehand is given up, so that
-deletions still have room in the write-ahead log; it is made again when there is space.
+deletions go on. If the disk fills all the same (others write to it too), a ballast file made beforehand is given up, so
+that deletions still find room in the write-ahead log. Its room stays reserved, and it is made again when there is space.
+
+The floor should exceed the write-ahead log, which has to be folded into the file while the disk is nearly full.
 """
 
 import errno
@@ -13,7 +15,6 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.2
 DISTRUST_S = 1.0
 """How long after a write met a full disk the reported free space is not believed: quotas do not show in it."""
 
@@ -28,23 +29,21 @@ class Disk:
         self._floor_bytes = floor_bytes
         self._ballast_bytes = ballast_bytes
         self._free_bytes = free_bytes or _free_bytes_at(path.parent)
-        self._looked_at_s = float("-inf")
         self._distrusted_until_s = float("-inf")
+        self._has_ballast = not ballast_bytes or self._ballast.exists()
         self.low = False
 
     def look(self, mono_s: float) -> bool:
-        """Whether writes that grow are to be refused now; asks the system at most five times a second."""
-        if mono_s - self._looked_at_s < LOOK_EVERY_S:
-            return self.low
-        self._looked_at_s = mono_s
+        """Whether writes that grow are to be refused now."""
         free = self._free_bytes()
-        low = free < self._floor_bytes or mono_s < self._distrusted_until_s
+        reserve = self._floor_bytes if self._has_ballast else self._floor_bytes + self._ballast_bytes
+        low = free < reserve or mono_s < self._distrusted_until_s
         if low != self.low:
             logger.warning(
                 "%d bytes free: %s", free, "writes that grow are refused" if low else "writes are accepted again"
             )
-        self.low = low
-        if not low and free > self._floor_bytes + 2 * self._ballast_bytes:
+            self.low = low
+        if not low and not self._has_ballast:
             self._make_ballast()
         return low
 
@@ -53,13 +52,12 @@ class Disk:
         if not self.low:
             logger.error("the disk is full: writes that grow are refused")
         self._distrusted_until_s = mono_s + DISTRUST_S
-        self._looked_at_s = mono_s
         self.low = True
-        self._ballast.unlink(missing_ok=True)
+        if self._ballast_bytes:
+            self._ballast.unlink(missing_ok=True)
+            self._has_ballast = False
 
     def _make_ballast(self) -> None:
-        if not self._ballast_bytes or self._ballast.exists():
-            return
         try:
             with self._ballast.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, self._ballast_bytes)
@@ -67,7 +65,9 @@ class Disk:
             self._ballast.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 logger.warning("no ballast file: %s", error)
-                self._ballast_bytes = 0
+                self._has_ballast = True  # none can be made here, so none is tried for again
+        else:
+            self._has_ballast = True
 
 
 def _free_bytes_at(folder: Path) -> Callable[[], int]:

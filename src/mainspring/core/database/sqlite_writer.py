@@ -41,12 +41,16 @@ CAREFUL_GROUPS = 64
 SLOW_S = 0.05
 """A function that holds everybody else up for longer than this is logged: it must be split."""
 
+SPARE_PAGES = 64
 INSTRUCTIONS_PER_LOOK = 10_000
 JOBS_PER_LOOK = 64
 FRAMES_WHEN_IDLE = 1000
 FRAMES_ALWAYS = 8000
 FRAMES_TOO_MANY = 65_536
-"""Checkpoint at 4 MB of write-ahead log when nobody waits, at 32 MB always; past 256 MB wait for old readers to go."""
+"""Checkpoint at 4 MB of write-ahead log when nobody waits, at 32 MB always; past 256 MB wait for old readers to go.
+
+On a disk that is nearly full, after every group, so that the log is written from its start again and does not grow.
+"""
 
 
 class Job:
@@ -247,21 +251,25 @@ class Writer:
         job.topics = connection.topics
 
     def _call_measured(self, job: Job) -> None:
-        """Like `_call`, where the disk is nearly full: fails what grows the file, or inserts and deletes nothing."""
+        """Like `_call`, where the disk is nearly full: fails what grows the file, or would soon.
+
+        An insert may find room in a page that is there, but the next one will not; it is welcome only where deleted rows
+        have left whole pages free.
+        """
         connection = self._connection
-        before = self._used_pages()
+        pages, spare = self._pages(), self._execute("PRAGMA freelist_count").fetchone()[0]
         connection.kinds = set()
         try:
             self._call(job)
         finally:
             kinds, connection.kinds = connection.kinds, None
-        if job.error is None and (self._used_pages() > before or ("insert" in kinds and "delete" not in kinds)):
+        inserts = "insert" in kinds and "delete" not in kinds
+        if job.error is None and (self._pages() > pages or (inserts and spare < SPARE_PAGES)):
             job.error = StorageFull()
 
-    def _used_pages(self) -> int:
+    def _pages(self) -> int:
         pages: int = self._execute("PRAGMA page_count").fetchone()[0]
-        free: int = self._execute("PRAGMA freelist_count").fetchone()[0]
-        return pages - free
+        return pages
 
     def _is_final(self, culprit: Job, *, alone: bool, careful: bool) -> bool:
         """Whether the job that ended a transaction has its answer, or is run again with the others."""
@@ -303,7 +311,8 @@ class Writer:
         self._unlooked_jobs = 0
         try:
             frames = self._execute("PRAGMA wal_checkpoint(NOOP)").fetchone()[1]
-            if frames < FRAMES_WHEN_IDLE or (frames < FRAMES_ALWAYS and not self._queue.empty()):
+            enough = 1 if self._disk.low else FRAMES_WHEN_IDLE if self._queue.empty() else FRAMES_ALWAYS
+            if frames < enough:
                 return
             self._execute(f"PRAGMA wal_checkpoint({'PASSIVE' if frames < FRAMES_TOO_MANY else 'RESTART'})").fetchone()
         except dbapi.Error as error:
