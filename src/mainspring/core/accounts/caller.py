@@ -15,8 +15,9 @@ _SCOPE = re.compile(r"\*|[a-z][a-z0-9_-]{0,39}:(?:\*|[a-z][a-z0-9_-]{0,39})")
 class Caller(msgspec.Struct, frozen=True):
     """An authenticated account, or nobody.
 
-    `account_id` is None for nobody and for the one-click token of a process, which belongs to no account; `kind` is one
-    of `anonymous`, `one_click`, `session`, `token`, `app_password`; `token_id` names the credential in the audit log.
+    `account_id` is None for nobody; the one-click token of a process acts for the owner's account. `kind` is one of
+    `anonymous`, `one_click`, `session`, `token`, `app_password`, and `operator` for the command line; `token_id` is the id
+    of the session, token or app password.
     """
 
     account_id: int | None

@@ -53,7 +53,6 @@ from mainspring.core.accounts.model import (
 from mainspring.core.accounts.passwords import Argon2, Passwords
 from mainspring.core.clock import Clock
 from mainspring.core.database.errors import Duplicate
-from mainspring.core.http.request import Request
 from mainspring.core.manifest import TokenShape
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Invalid, Problem
@@ -92,6 +91,8 @@ class Accounts:
         self._database = database
         self._clock = clock
         self._authenticator = Authenticator(database, clock, self.one_click, metrics)
+        self.authenticate = self._authenticator.authenticate
+        """`await accounts.authenticate(request)` gives the `Caller`; on the path of every request, so without a detour."""
         self._passwords = Passwords(argon2, metrics)
         self._attempts = Attempts(clock, allow)
         self._notes: set[asyncio.Task[None]] = set()
@@ -108,10 +109,6 @@ class Accounts:
         await asyncio.gather(*self._notes)
         await self._authenticator.stop()
         self._passwords.close()
-
-    async def authenticate(self, request: Request) -> Caller:
-        """Who sent this request; see `Authenticator.authenticate`."""
-        return await self._authenticator.authenticate(request)
 
     async def is_set_up(self) -> bool:
         """Whether the owner's account has a password."""
