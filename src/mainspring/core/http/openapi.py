@@ -141,7 +141,7 @@ def _body(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     if operation.body is bytes:
         return {"application/octet-stream": {}}
     if operation.body is Form:
-        form = {"schema": {"type": "object", "additionalProperties": {"type": "string"}}}
+        form = {"schema": {"type": "object"}}
         return {"multipart/form-data": form, "application/x-www-form-urlencoded": form}
     return {"application/json": {"schema": schemas.of(operation.body)}}
 
