@@ -138,8 +138,8 @@ def describe(kind: type[msgspec.Struct], section: str = "") -> list[tuple[str, s
     return rows
 
 
-# Read by the tests and the build, not by the configuration.
-_NOT_KEYS = {"MAINSPRING_REQUIRE_ALL", "MAINSPRING_CONSOLE", "MAINSPRING_PYTHON"}
+# Read by the script, the build and the tests, not by the configuration.
+_NOT_KEYS = {"MAINSPRING_ROOT", "MAINSPRING_PYTHON", "MAINSPRING_CONSOLE", "MAINSPRING_REQUIRE_ALL"}
 
 
 def _place(values: dict[str, Any], path: list[str], text: str, source: str) -> None:
