@@ -255,6 +255,21 @@ async def test_the_first_connections_build_a_system_once_and_all_are_served(
     assert await late.rest() == b"" and len(connections) == 0
 
 
+@pytest.mark.parametrize("factory", [Echo, BufferedEcho])
+async def test_a_client_that_says_all_and_shuts_its_side_before_the_build_is_answered(factory: ProtocolFactory) -> None:
+    table = bound_table(listener("echo", protocol="tcp"))
+    factories = Factories(factory)
+    factories.go.clear()
+    await table.open_tcp("echo", Lazy(factories))
+    wire = await connect(table, "echo")
+    wire.writer.write(b"x" * 5000)
+    wire.writer.write_eof()
+    await asyncio.wait_for(factories.begun.wait(), PATIENCE_S)
+    factories.go.set()
+    assert await wire.rest() == b"x" * 5000
+    await table.close(0)
+
+
 async def test_a_failing_build_closes_its_connections_and_the_next_one_builds_again() -> None:
     table = bound_table(listener("echo", protocol="tcp"))
     factories = Factories(Echo, RuntimeError("not today"))

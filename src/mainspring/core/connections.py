@@ -1,6 +1,6 @@
 """Accepted connections of a listener whose protocol is built by the first of them.
 
-A connection that comes before its system is built waits unread; the build is shared. From then on its protocol's own
+A connection that comes before its system is built waits; the build is shared. From then on its protocol's own
 methods are what the loop calls: nothing stands between them but the count, which bounds the listener and drains it.
 """
 
@@ -50,7 +50,7 @@ class Connections:
         factory = self._factories.built.get(self._name)
         return _Waiting(self) if factory is None else self.counted(factory())
 
-    def counted(self, inner: asyncio.BaseProtocol) -> asyncio.BaseProtocol:
+    def counted(self, inner: asyncio.BaseProtocol) -> "_Counted | _CountedBuffered":
         kind = _CountedBuffered if isinstance(inner, asyncio.BufferedProtocol) else _Counted
         return kind(inner, self)
 
@@ -84,9 +84,14 @@ class Connections:
         if transport.is_closing():
             return
         protocol = self.counted(factory())
+        transport.pause_reading()  # uvloop keeps to the kind of protocol for which it began to read.
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        transport.resume_reading()
+        feed(protocol, waiting.received)
+        if waiting.at_eof and not protocol.eof_received():
+            transport.close()
+        else:
+            transport.resume_reading()
 
     async def close(self, grace_s: float = 10.0) -> None:
         """Accepts no more; asks all to go away, and cuts off what has not gone when the grace is over."""
@@ -111,37 +116,57 @@ class Connections:
 
 
 class _Waiting(asyncio.Protocol):
-    """A connection whose system is being built; it is not read meanwhile."""
+    """A connection whose system is being built. It is read once at most meanwhile: uvloop begins to read whatever
+    `connection_made` says."""
 
     def __init__(self, connections: Connections) -> None:
+        self.received = b""
+        self.at_eof = False
         self._connections = connections
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport
         if self._connections.enter(self, transport):
             transport.pause_reading()
             self._connections.build_for(self, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.at_eof = True
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.leave(self)
 
 
-_FORWARDED = ("pause_writing", "resume_writing", "eof_received", "go_away")
+_FORWARDED = (
+    "pause_writing",
+    "resume_writing",
+    "eof_received",
+    "go_away",
+    "data_received",
+    "get_buffer",
+    "buffer_updated",
+)
 
 
-class _Counted(asyncio.Protocol):
+class _Count(asyncio.BaseProtocol):
     """Counts a connection; every other call goes straight to the inner protocol's bound method."""
-
-    _forwarded: tuple[str, ...] = (*_FORWARDED, "data_received")
 
     def __init__(self, inner: asyncio.BaseProtocol, connections: Connections) -> None:
         self._inner = inner
         self._connections = connections
         self._entered = False
-        forward(self, inner, self._forwarded)
+        for name in _FORWARDED:
+            method = getattr(inner, name, None)
+            if method is not None:
+                setattr(self, name, method)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._entered = self._connections.enter(self, transport)  # type: ignore[arg-type]
+    def connection_made(self, transport: Any) -> None:
+        self._entered = self._connections.enter(self, transport)
         if self._entered:
             self._inner.connection_made(transport)
 
@@ -151,15 +176,26 @@ class _Counted(asyncio.Protocol):
             self._inner.connection_lost(exc)
 
 
-class _CountedBuffered(_Counted, asyncio.BufferedProtocol):
-    _forwarded = (*_FORWARDED, "get_buffer", "buffer_updated")
+class _Counted(_Count, asyncio.Protocol):
+    """A loop tells the two kinds of protocol apart by their base classes."""
 
 
-def forward(outer: Any, inner: Any, names: tuple[str, ...]) -> None:
-    for name in names:
-        method = getattr(inner, name, None)
-        if method is not None:
-            setattr(outer, name, method)
+class _CountedBuffered(_Count, asyncio.BufferedProtocol):
+    pass
+
+
+def feed(protocol: Any, data: bytes) -> None:
+    """Gives a protocol of either kind what was received for it."""
+    if not isinstance(protocol, asyncio.BufferedProtocol):
+        if data:
+            protocol.data_received(data)
+        return
+    while data:
+        buffer = memoryview(protocol.get_buffer(len(data)))
+        taken = min(len(buffer), len(data))
+        buffer[:taken] = data[:taken]
+        protocol.buffer_updated(taken)
+        data = data[taken:]
 
 
 class LazyDatagrams(asyncio.DatagramProtocol):
@@ -171,8 +207,8 @@ class LazyDatagrams(asyncio.DatagramProtocol):
         self._waiting: list[tuple[bytes, Any]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.DatagramTransport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         if len(self._waiting) < DATAGRAMS_WAITING_MAX:
