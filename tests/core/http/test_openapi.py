@@ -8,6 +8,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
+from mainspring.core.accounts.authenticator import COOKIE
 from mainspring.core.accounts.caller import ANONYMOUS, Caller
 from mainspring.core.http import Form, Request, Response, Routes, Stream, asgi
 from mainspring.core.http.openapi import describe
@@ -168,6 +169,11 @@ def test_every_problem_that_binding_can_answer_is_declared() -> None:
     for response in (create["400"], create["422"], create["default"]):
         schema = response["content"]["application/problem+json"]["schema"]
         assert schema == {"$ref": "#/components/schemas/ProblemDetails"}
+
+
+def test_the_ways_to_authenticate_are_those_of_accounts() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert schemes["session"]["name"] == COOKIE and schemes["token"]["scheme"] == "bearer"
 
 
 def test_parameters_are_described_by_their_types() -> None:

@@ -63,6 +63,15 @@ def test_a_cursor_with_a_changed_letter_never_opens_as_another_query(data: st.Da
     assert isinstance(place, Place)
 
 
+@pytest.mark.parametrize("forged", [(2**63, 1), (1, 2**64 - 1)])
+def test_a_forged_cursor_never_brings_what_a_database_cannot_hold(forged: tuple[int, int]) -> None:
+    with pytest.raises(InvalidCursor):
+        CURSORS.open(CURSORS.seal(Place(*forged)))
+    names: Cursors[str] = Cursors("names", str)
+    with pytest.raises(InvalidCursor):
+        names.open(names.seal("a\0b"))
+
+
 ITEMS = [{"id": number} for number in range(7)]
 routes = Routes("items")
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mainspring.core.accounts.caller import ANONYMOUS, Caller
 from mainspring.core.clock import VirtualClock
+from mainspring.core.database.errors import Duplicate, Violation
 from mainspring.core.http import Channel, Form, Request, Response, Routes, Stream
 from mainspring.core.problems import Conflict, Unauthenticated
 from tests.asgi import Called, call, http_scope
@@ -111,6 +112,11 @@ async def taken() -> None:
 @routes.get("/broken", public=True)
 async def broken() -> None:
     raise OSError("/etc/secret")
+
+
+@routes.get("/refused", public=True)
+async def refused(query: Search) -> None:
+    raise Duplicate("secret") if query.term == "key" else Violation("secret")
 
 
 @routes.get("/etag", etag=True)
@@ -356,6 +362,13 @@ async def test_problems_are_answered_with_their_members_and_faults_without_their
     with caplog.at_level(logging.ERROR):
         answer = await call(app, "GET", "/api/links/broken")
     assert answer.status == 500 and answer.json()["type"] == "/problems/internal"
+    assert b"secret" not in answer.body and "secret" in caplog.text
+
+
+async def test_what_only_the_database_refused_is_still_the_caller_s(caplog: pytest.LogCaptureFixture) -> None:
+    answer = await call(app, "GET", "/api/links/refused?term=text")
+    assert_problem(answer, 422, "invalid")
+    assert_problem(await call(app, "GET", "/api/links/refused?term=key"), 409, "conflict")
     assert b"secret" not in answer.body and "secret" in caplog.text
 
 

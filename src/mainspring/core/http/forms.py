@@ -1,13 +1,8 @@
 """Forms as browsers and `curl -F` send them: named texts and files, within limits."""
 
+from typing import Any
+
 import msgspec
-from multipart import (  # type: ignore[import-untyped]
-    MultipartError,
-    MultipartSegment,
-    ParserLimitReached,
-    PushMultipartParser,
-    parse_options_header,
-)
 
 from mainspring.core.problems import Malformed, TooLarge
 
@@ -44,6 +39,15 @@ def parse_multipart(content_type: str, body: bytes) -> Form:
 
     Raises `Malformed` for one that breaks the format or a text that is no UTF-8, `TooLarge` beyond 100 parts.
     """
+    # Here, because most processes never see a form and the import takes 20 ms.
+    from multipart import (  # type: ignore[import-untyped]
+        MultipartError,
+        MultipartSegment,
+        ParserLimitReached,
+        PushMultipartParser,
+        parse_options_header,
+    )
+
     boundary = parse_options_header(content_type)[1].get("boundary", "")
     form = Form([], [])
     try:
@@ -65,7 +69,7 @@ def parse_multipart(content_type: str, body: bytes) -> Form:
     return form
 
 
-def _take(form: Form, segment: MultipartSegment, body: bytes) -> None:
+def _take(form: Form, segment: Any, body: bytes) -> None:
     if len(segment.name) > NAME_LETTERS_MAX:
         raise ValueError("a field's name is too long")
     if segment.filename is None:

@@ -22,7 +22,7 @@ PROBLEM = "application/problem+json"
 
 SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "description": "An API token with the scope named."},
-    "session": {"type": "apiKey", "in": "cookie", "name": "mainspring_session", "description": "The console's."},
+    "session": {"type": "apiKey", "in": "cookie", "name": "ms_session", "description": "The console's."},
 }
 KEY_PARAMETER = {
     "name": "Idempotency-Key",

@@ -75,7 +75,10 @@ class Cursors(Generic[T]):
             sealed = _unseal(b64decode(encoded + b"=" * (-len(encoded) % 4), altchars=b"-_", validate=True))
             if sealed.version != self._version or sealed.query != self._digest(query):
                 raise InvalidCursor(pointer="/query/cursor")
-            return self._decode(sealed.position)
+            position = self._decode(sealed.position)
+            if not _storable(msgspec.to_builtins(position)):
+                raise InvalidCursor(pointer="/query/cursor")
+            return position
         except (msgspec.MsgspecError, binascii.Error, UnicodeError, RecursionError):
             raise InvalidCursor(pointer="/query/cursor") from None
 
@@ -89,6 +92,17 @@ class Cursors(Generic[T]):
 
     def _digest(self, query: tuple[Any, ...]) -> bytes:
         return blake2b(msgspec.json.encode((self._name, query), order="deterministic"), digest_size=8).digest()
+
+
+def _storable(value: Any) -> bool:
+    """Whether a database can be asked about a forged position."""
+    if isinstance(value, int):
+        return value < 2**63
+    if isinstance(value, str):
+        return "\0" not in value
+    if isinstance(value, dict):
+        value = list(value.values())
+    return not isinstance(value, list | tuple) or all(map(_storable, value))
 
 
 _unseal = msgspec.msgpack.Decoder(_Sealed).decode

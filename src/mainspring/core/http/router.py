@@ -21,7 +21,7 @@ from mainspring.core.http.request import (
     Send,
 )
 from mainspring.core.http.response import Answer, Response, problem_response
-from mainspring.core.problems import Malformed, NotFound, Problem
+from mainspring.core.problems import Conflict, Invalid, Malformed, NotFound, Problem
 
 Handler = Callable[[Request], Awaitable[Answer]]
 ProblemForm = Callable[[Problem], Response]
@@ -169,11 +169,18 @@ class Router:
 
 
 def as_problem(error: Exception, scope: Scope) -> Problem:
-    """`error` itself where it is a problem; else it is a fault of ours, logged, of which the caller learns nothing."""
+    """`error` itself where it is a problem; else it is a fault of ours, logged, of which the caller learns nothing.
+
+    What the database refused, and no type or rule before it, is still no 500: the caller sent it.
+    """
     if isinstance(error, Problem):
         return error
+    from mainspring.core.database.errors import Duplicate, Violation
+
     log.error("%s %s failed", scope.get("method"), scope["path"], exc_info=error)
-    return Problem()
+    if isinstance(error, Duplicate):
+        return Conflict()
+    return Invalid("A value is not one that can be stored") if isinstance(error, Violation) else Problem()
 
 
 async def refuse_socket(scope: Scope, receive: Receive, send: Send) -> None:
