@@ -1,6 +1,6 @@
 """Clicks on their way from a visit to the log: noted in a ring, sent in batches, never waited for.
 
-`note` only appends. Every 100 ms what is in the ring becomes records of the topic `links.clicks`, each a batch of at most 500
+`note` only appends. Every 100 ms what is in the ring becomes records of the topic `links.clicks`, each a batch of at most 250
 clicks with the name of this process and a number, by which a second delivery is recognised. Where the log is away batches
 wait, within bounds; what does not fit is dropped and counted, because a visitor never waits. Kill -9 loses what the last
 100 ms brought.
@@ -27,8 +27,8 @@ from mainspring.social.links.visitors import network_of
 TOPIC = "links.clicks"
 RING_CLICKS_MAX = 65_536
 HEAD_BYTES_MAX = 8_192
-BATCH_CLICKS_MAX = 500
-WAITING_BATCHES_MAX = 1_000
+BATCH_CLICKS_MAX = 250
+WAITING_BATCHES_MAX = 2_000
 EVERY_S = 0.1
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _WANTED = re.compile(
     rb"\r\n(user-agent|referer|accept-language|dnt|sec-gpc|x-forwarded-for):[ \t]*([^\r\n]*)", re.IGNORECASE
 )
 
-_LETTERS_MAX = {b"user-agent": 500, b"referer": 1000, b"accept-language": 200, b"x-forwarded-for": 500}
+_LETTERS_MAX = {b"user-agent": 300, b"referer": 500, b"accept-language": 100, b"x-forwarded-for": 500}
 
 
 class Click(msgspec.Struct, array_like=True, frozen=True):
@@ -78,7 +78,7 @@ class Clicks:
         self.node = token_hex(8)
         self.dropped = 0
         self.noted = 0
-        self._log, self._clock = log, clock
+        self.log, self._clock = log, clock
         self._client = client or (lambda address, forwarded: address)
         self._ring: deque[Noted] = deque()
         self._waiting: deque[bytes] = deque()
@@ -132,7 +132,7 @@ class Clicks:
                 await asyncio.sleep(0)
             while self._waiting:
                 some = [self._waiting[at] for at in range(min(100, len(self._waiting)))]
-                await self._log.append_many(TOPIC, [(self.node.encode(), batch) for batch in some])
+                await self.log.append_many(TOPIC, [(self.node.encode(), batch) for batch in some])
                 for _ in some:
                     self._waiting.popleft()
 

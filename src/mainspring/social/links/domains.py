@@ -32,12 +32,16 @@ class DomainTaken(Conflict):
 
 
 class Domain(msgspec.Struct, frozen=True):
-    """`host` is an authority as browsers send it (`example.org`, `127.0.0.1:8410`)."""
+    """`host` is an authority as browsers send it (`example.org`, `127.0.0.1:8410`).
+
+    Redirects: `base` of the bare domain, `invalid` of unknown codes, `not_found` of all other addresses, `expired`.
+    """
 
     id: int
     host: str
     base_redirect: str | None = None
     not_found_redirect: str | None = None
+    invalid_redirect: str | None = None
     expired_redirect: str | None = None
     strategy: str = "counter"
     alphabet: str = "base62"
@@ -113,7 +117,7 @@ class Domains:
         return self._by_host[host]
 
     async def edit(self, host: str | None, changes: Mapping[str, str | None]) -> Domain:
-        """Changes `base_redirect`, `not_found_redirect` or `expired_redirect`, and nothing else."""
+        """Changes some of the redirects."""
         edited = msgspec.structs.replace(self.named(host), **changes)
         await self._database.write(_put, edited)
         await self.load()

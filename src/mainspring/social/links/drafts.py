@@ -21,11 +21,16 @@ ADMIN = "links:admin"
 """Held by whoever holds `links:*`: sees and changes everybody's links, and judges reports."""
 
 
+def must_be_admin(by: Caller) -> None:
+    if not by.may(ADMIN):
+        raise Forbidden(f"This needs {ADMIN}, which links:* contains")
+
+
 class Drafts:
     """Checks what is wanted against the settings. Every method raises the problem that names the field."""
 
     def __init__(self, settings: LinksSettings, domains: Domains, passwords: Passwords) -> None:
-        self._settings, self._domains, self._passwords = settings, domains, passwords
+        self._settings, self._domains, self.passwords = settings, domains, passwords
         file = settings.blocked_domains_file
         self._blocked = BlockedDomains(Path(file) if file else None)
 
@@ -102,7 +107,7 @@ class Drafts:
         return rules
 
     async def _password(self, password: str | None) -> str | None:
-        return None if password is None else await self._passwords.hash(password.encode())
+        return None if password is None else await self.passwords.hash(password.encode())
 
 
 def _redirect(status: int) -> int:

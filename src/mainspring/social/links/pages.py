@@ -26,6 +26,10 @@ def page(status: int, title: str, body: str, head: str = "", headers: tuple[Head
     return Response(status, text.encode("utf-8", "replace"), HTML, headers)
 
 
+def text(line: str) -> str:
+    return f"<p>{escape(line)}</p>"
+
+
 def unknown() -> Response:
     return page(404, "There is no such link", "<p>Check the address for a slip of the pen.</p>")
 

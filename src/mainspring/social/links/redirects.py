@@ -75,8 +75,9 @@ class Redirects:
         links = self._links
         found = await links.resolver.find(domain.id, code)
         if found is None:
-            kind = "regular_404" if "/" in code else "invalid_short_url"
-            return self._elsewhere(request, domain, kind, domain.not_found_redirect)
+            if code.count("/") >= links.settings.alias_segments_max:
+                return self._elsewhere(request, domain, "regular_404", domain.not_found_redirect)
+            return self._elsewhere(request, domain, "invalid_short_url", domain.invalid_redirect)
         query = request.query_string.decode("latin-1")
         kind = "click"
         if query.startswith("qr=1"):
@@ -111,7 +112,7 @@ class Redirects:
             case Gone():
                 return pages.gone(outcome.status)
             case Unknown():
-                return self._elsewhere(request, domain, "invalid_short_url", domain.not_found_redirect)
+                return self._elsewhere(request, domain, "invalid_short_url", domain.invalid_redirect)
 
     async def _allowed(self, request: Request, link: Link) -> bool:
         form = await request.form(4_096)
@@ -123,7 +124,7 @@ class Redirects:
     async def _preview(self, request: Request, domain: Domain, code: str) -> Response:
         found = await self._links.resolver.find(domain.id, code)
         if found is None:
-            return self._elsewhere(request, domain, "invalid_short_url", domain.not_found_redirect)
+            return self._elsewhere(request, domain, "invalid_short_url", domain.invalid_redirect)
         link = Link(id=0, code=code, target=found.decode()) if isinstance(found, bytes) else found
         outcome = visit(link, Visitor(at_us=self._links.now_us()), allowed=True)
         if isinstance(outcome, Gone):

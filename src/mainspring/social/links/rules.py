@@ -194,6 +194,12 @@ def instant_us(text: str) -> int:
     return whole * 1_000_000 + when.microsecond
 
 
+def instant_text(at_us: int) -> str:
+    """Microseconds UTC as RFC 3339, to the second where it is whole."""
+    whole, rest = divmod(at_us, 1_000_000)
+    return datetime.fromtimestamp(whole, UTC).replace(microsecond=rest).isoformat().replace("+00:00", "Z")
+
+
 def window(text: str) -> tuple[int, int]:
     """`HH:MM-HH:MM` as minutes of the day. Raises `ValueError`."""
     start, end = (datetime.strptime(part, "%H:%M") for part in text.split("-"))
@@ -244,6 +250,6 @@ def _seen(condition: Condition, visitor: Visitor) -> str:
         case "ip":
             return visitor.address
         case "before" | "after" | "hours":
-            return datetime.fromtimestamp(visitor.at_us / 1e6, UTC).isoformat()
+            return instant_text(visitor.at_us)
         case "os" | "browser" | "country" | "city" | "referrer":
             return str(getattr(visitor, condition.kind))

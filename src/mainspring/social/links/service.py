@@ -2,7 +2,7 @@
 
 import asyncio
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ LOCAL = Caller(None, "local", "local", frozenset({"*"}))
 """Who calls from the same process: an embedding program, a test."""
 
 FOLD_CLICKS_MAX = 1_000
+BULK_COST = 100
+"""Links that count as one against a token's limit when they are made in one call."""
 DAY_US = rollups.DAY_US
 
 
@@ -74,7 +76,7 @@ class Links:
         self.clicks = Clicks(log, clock, metrics)
         self.visitors = Visitors(Path(settings.geo_file) if settings.geo_file else None)
         self.passwords = Passwords(metrics=metrics)
-        self._drafts = Drafts(settings, self.domains, self.passwords)
+        self.drafts = Drafts(settings, self.domains, self.passwords)
         self._database, self._cache, self._ids, self._limiter = database, cache, ids, limiter
         self._issuer: Issuer
         self.visitor_key: bytes
@@ -107,14 +109,21 @@ class Links:
         self, new: NewLink, by: Caller = LOCAL, *, address: str | None = None, once: Once | None = None
     ) -> Link:
         """Makes a link. With an `address` the caller's limits hold (`QuotaExceeded`, `Unauthenticated`)."""
+        return (await self.add_or_find(new, by, address=address, once=once))[0]
+
+    async def add_or_find(
+        self, new: NewLink, by: Caller = LOCAL, *, address: str | None = None, once: Once | None = None
+    ) -> tuple[Link, bool]:
+        """Like `add`, and whether the link is a new one, which with `find_if_exists` it may not be."""
         await self._admit(by, address, 1)
-        draft = await self._drafts.link(new, by, self._ids.next(), self.now_us())
+        draft = await self.drafts.link(new, by, self._ids.next(), self.now_us())
         while True:
             codes = await self._codes(draft, new)
             try:
-                return await idempotency.write(
+                made = await idempotency.write(
                     self._database, once, Link, self._create_or_raise, draft, codes, new.find_if_exists
                 )
+                return made, made.id == draft.id
             except AliasTaken:
                 if new.alias is not None:
                     raise
@@ -125,12 +134,12 @@ class Links:
         """Makes up to 1,000 links in one transaction; each has its own result, and one that fails harms no other."""
         if not 0 < len(wanted) <= BULK_MAX:
             raise Invalid(f"1 to {BULK_MAX} links at once", pointer="/links")
-        await self._admit(by, address, len(wanted))
+        await self._admit(by, address, -(-len(wanted) // BULK_COST))
         results: list[Link | Problem] = []
         drafts: list[tuple[int, Link, list[str], bool]] = []
         for place, new in enumerate(wanted):
             try:
-                draft = await self._drafts.link(new, by, self._ids.next(), self.now_us())
+                draft = await self.drafts.link(new, by, self._ids.next(), self.now_us())
                 drafts.append((place, draft, await self._codes(draft, new), new.find_if_exists))
                 results.append(UnknownLink())
             except Problem as problem:
@@ -206,7 +215,7 @@ class Links:
         Raises `PreconditionFailed` where the link is no longer at `version`.
         """
         before = await self.get(id, by)
-        return await self._change(before, await self._drafts.changes(edit, before, by), by, version)
+        return await self._change(before, await self.drafts.changes(edit, before, by), by, version)
 
     async def delete(self, id: int, by: Caller = LOCAL) -> None:
         """Takes a link away for good. Its code answers 410 and is never given to another."""
@@ -221,6 +230,16 @@ class Links:
             return after
 
         return await self._database.write(apply)
+
+    async def is_free(self, alias: str, host: str | None = None) -> bool:
+        """Whether nobody has this alias yet. Raises `InvalidAlias` where nobody could."""
+        domain = self.domains.named(host)
+        return await self._database.read(store.get, domain.id, self.drafts.alias(alias, domain)) is None
+
+    async def edit_domain(self, host: str, changes: Mapping[str, str | None]) -> Domain:
+        """Sets where visitors of a domain are sent who find no link."""
+        checked = {name: value and await self.drafts.target(value) for name, value in changes.items()}
+        return await self.domains.edit(host, checked)
 
     async def history(self, id: int, by: Caller = LOCAL) -> list[store.Edit]:
         """The last 200 edits, newest first."""

@@ -31,12 +31,17 @@ DROP = sa.delete(rollup).where(rollup.c.scope == sa.bindparam("scope"))
 
 VISIT_COLUMNS = tuple(column for column in visit.c)
 _on = {
-    name: sa.bindparam(name, type_=Int64) for name in ("any_link", "any_domain", "any_tag", "orphans", "humans_only")
+    name: sa.bindparam(name, type_=Int64)
+    for name in ("any_link", "any_domain", "any_tag", "any_owner", "orphans", "humans_only")
 }
 VISITS_WHERE = sa.and_(
     sa.or_(_on["any_link"] == 1, visit.c.link_id == sa.bindparam("link_id", type_=Int64)),
     sa.or_(_on["any_domain"] == 1, visit.c.domain_id == sa.bindparam("domain_id", type_=Int64)),
     sa.or_(_on["any_tag"] == 1, visit.c.link_id.in_(sa.select(tag.c.link_id).where(tag.c.tag == sa.bindparam("tag")))),
+    sa.or_(
+        _on["any_owner"] == 1,
+        visit.c.link_id.in_(sa.select(link.c.id).where(link.c.owner == sa.bindparam("owner", type_=Int64))),
+    ),
     sa.case((visit.c.link_id.is_(None), 1), else_=0) == _on["orphans"],
     sa.or_(_on["humans_only"] == 0, sa.not_(visit.c.bot)),
     sa.or_(sa.bindparam("kind") == "", visit.c.kind == sa.bindparam("kind")),
@@ -103,6 +108,7 @@ class VisitFilter(msgspec.Struct, frozen=True, kw_only=True):
     link_id: int | None = None
     domain_id: int | None = None
     tag: str | None = None
+    owner: int | None = None
     orphans: bool = False
     humans_only: bool = False
     kind: str = ""
@@ -149,6 +155,8 @@ def visits(connection: Connection, wanted: VisitFilter, offset: int, limit: int)
         "domain_id": wanted.domain_id or 0,
         "any_tag": int(wanted.tag is None),
         "tag": wanted.tag or "",
+        "any_owner": int(wanted.owner is None),
+        "owner": wanted.owner or 0,
         "orphans": int(wanted.orphans),
         "humans_only": int(wanted.humans_only),
         "kind": wanted.kind,

@@ -12,6 +12,7 @@ domain = tables.table(
     sa.Column("host", Text, nullable=False, unique=True),
     sa.Column("base_redirect", Text),
     sa.Column("not_found_redirect", Text),
+    sa.Column("invalid_redirect", Text),
     sa.Column("expired_redirect", Text),
     sa.Column("strategy", Text, nullable=False),
     sa.Column("alphabet", Text, nullable=False),

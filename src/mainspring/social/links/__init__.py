@@ -1,0 +1,30 @@
+"""Short links with rules, limits and honest counts; pastes that only their readers can read.
+
+The face is light: its names are loaded when they are first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mainspring.social.links.model import Link, LinkEdit, NewLink
+    from mainspring.social.links.rules import Condition, Rule, Variant, Visitor
+    from mainspring.social.links.service import Links
+    from mainspring.social.links.settings import LinksSettings
+
+__all__ = ["Condition", "Link", "LinkEdit", "Links", "LinksSettings", "NewLink", "Rule", "Variant", "Visitor"]
+
+_HOMES = {
+    "Links": "service",
+    "LinksSettings": "settings",
+    **dict.fromkeys(("Link", "LinkEdit", "NewLink"), "model"),
+    **dict.fromkeys(("Condition", "Rule", "Variant", "Visitor"), "rules"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
