@@ -9,16 +9,18 @@ from hypothesis import strategies as st
 
 from mainspring.core.cache.limits import BACKLOG_MESSAGES_MAX, KEY_LENGTH_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX
 from mainspring.core.ports import Cache
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 30.0
 HOUR_S = 3600.0
 
 
 async def gone(cache: Cache, key: str) -> None:
     """Returns once the value has expired, on whatever clock the adapter follows."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await cache.get(key) is not None:
-            await asyncio.sleep(0.005)
+
+    async def is_gone() -> bool:
+        return await cache.get(key) is None
+
+    await until(is_gone)
 
 
 async def test_a_value_is_read_back_as_it_was_set(cache: Cache) -> None:
@@ -245,9 +247,7 @@ async def test_a_holder_whose_time_was_up_does_not_release_the_next_ones_lock(ca
     async with AsyncExitStack() as next_holder:
         async with cache.best_effort_lock("work", 0.001) as got:
             assert got
-            async with asyncio.timeout(PATIENCE_S):
-                while not await next_holder.enter_async_context(cache.best_effort_lock("work", HOUR_S)):
-                    await asyncio.sleep(0.005)
+            await until(lambda: next_holder.enter_async_context(cache.best_effort_lock("work", HOUR_S)))
         async with cache.best_effort_lock("work", HOUR_S) as third:
             assert not third
 

@@ -9,6 +9,7 @@ import pytest
 from mainspring.core.problems import Unavailable
 from tests.fixtures_cache import PATIENCE_S, RedisServer
 from tests.needs import need_module
+from tests.waiting import until
 
 need_module("redis")
 from mainspring.core.cache.redis import RedisCache  # noqa: E402  only where its library is there
@@ -64,10 +65,12 @@ async def test_a_server_that_comes_back_is_used_again(server: RedisServer, cache
     server.kill()
     assert await cache.get("key") is None
     server.start()
-    async with asyncio.timeout(PATIENCE_S):
-        while await cache.get("key") is None:
-            await cache.set("key", b"again", HOUR_S)
-            await asyncio.sleep(0.005)
+
+    async def is_back() -> bool:
+        await cache.set("key", b"again", HOUR_S)
+        return await cache.get("key") == b"again"
+
+    await until(is_back)
     assert await cache.increment("n", ttl_s=HOUR_S) == 1, "scripts are loaded again"
 
 
@@ -106,9 +109,12 @@ async def test_a_subscription_goes_on_after_the_server_was_away(server: RedisSer
         server.kill()
         server.start()
         waiting = asyncio.ensure_future(anext(news))
-        while not waiting.done():
+
+        async def is_heard() -> bool:
             await cache.publish("news", b"after")
-            await asyncio.sleep(0.005)
+            return waiting.done()
+
+        await until(is_heard)
         assert await waiting == b"after"
 
 
@@ -117,9 +123,12 @@ async def test_one_can_subscribe_while_the_server_is_away(server: RedisServer, c
     async with asyncio.timeout(2 * PATIENCE_S), cache.subscribe("news") as news, cache.subscribe("others"):
         server.start()
         waiting = asyncio.ensure_future(anext(news))
-        while not waiting.done():
+
+        async def is_heard() -> bool:
             await cache.publish("news", b"at last")
-            await asyncio.sleep(0.005)
+            return waiting.done()
+
+        await until(is_heard)
         assert await waiting == b"at last"
 
 

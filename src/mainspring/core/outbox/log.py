@@ -15,7 +15,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.outbox import pruning, transactions
 from mainspring.core.outbox.consumer import OutboxConsumer
 from mainspring.core.outbox.pruning import Retention
-from mainspring.core.ports import Database, Position, Record
+from mainspring.core.ports import Database, Position
 from mainspring.core.problems import Problem, Unavailable
 from mainspring.core.telemetry import Metrics
 
@@ -127,10 +127,6 @@ class OutboxLog:
     def follow(self, topics: Sequence[str]) -> tuple[asyncio.Event, Callable[[], None]]:
         """For a view, which keeps its own position: an event that is set when there may be news, and what ends this."""
         return self._watch(topics)
-
-    async def records_after(self, after: dict[str, int], records_max: int = 500) -> list[Record]:
-        """The first records of each topic past its offset, in commit order."""
-        return await self._database.read(transactions.records_after, after, records_max)
 
     async def history(self) -> int:
         """The number that names this database's history of offsets; another one after a restore."""

@@ -70,6 +70,7 @@ _advance = (
 _register = insert(log_positions).on_conflict_do_nothing()
 _last = select(func.max(_at.id))
 _last_final = select(func.max(_at.id)).where(_at.id < log_horizon())
+_horizon = select(log_horizon())
 _last_position = select(func.max(_to.position)).where(_to.topic != "")
 _transaction_base = select(literal_column(f"(pg_current_xact_id()::text::bigint << {OFFSET_BITS})", Int64))
 _snapshot = select(literal_column("pg_current_snapshot()::text", Text))
@@ -85,6 +86,15 @@ class Mark(msgspec.Struct, frozen=True):
     after: int
     ends: int = 0
     running: tuple[int, ...] = ()
+
+    @property
+    def complete(self) -> int:
+        """Once everything up to this offset has been read, everything that the snapshot holds has been."""
+        return max(self.after, (self.ends << OFFSET_BITS) - 1)
+
+    def moved(self, after: int) -> "Mark":
+        """The same snapshot with everything up to `after` applied to it."""
+        return Mark(after) if after >= self.complete else Mark(after, self.ends, self.running)
 
     def seen(self, offset: int) -> bool:
         """Whether the snapshot holds what the transaction of this event did."""
@@ -140,6 +150,23 @@ def records_after(connection: Connection, after: dict[str, int], records_max: in
         if len(batch) >= records_max or size_bytes >= BATCH_BYTES_MAX:
             break
     return batch
+
+
+def next_events(
+    connection: Connection, after: int, topics: Sequence[str], records_max: int
+) -> tuple[list[Record], int, bool]:
+    """For one who keeps a position of its own: the next records; where there are none, an offset up to which there never
+    will be any (else `after` again); and whether records past `after` have been pruned."""
+    gap = any(pruned_to(connection, topic) > after for topic in topics)
+    batch = records_after(connection, dict.fromkeys(topics, after), records_max)
+    return batch, after if batch else max(after, horizon(connection)), gap
+
+
+def horizon(connection: Connection) -> int:
+    """Up to this offset everything can be read that ever will be."""
+    if connection.dialect == "sqlite":
+        return connection.execute(_last).scalar() or 0
+    return int(connection.execute(_horizon).scalar()) - 1
 
 
 def advance(connection: Connection, group: str, moves: dict[str, tuple[int, int]]) -> bool:
