@@ -46,6 +46,14 @@ class SequenceKind(Problem):
     status, type, title = 409, "ids/sequence-kind", "This sequence is of the other kind"
 
 
+class LayoutTooNarrow(Problem):
+    status, type, title = 409, "ids/layout-too-narrow", "This process's worker id does not fit into that layout"
+
+    def __init__(self, layout: str, worker: int, bits: int) -> None:
+        detail = f"worker {worker} does not fit into the {bits} bits of {layout}: set ids.layout or ids.worker"
+        super().__init__(detail, pointer="/kind")
+
+
 class Refused(Unavailable):
     """No id can be minted at this moment; nothing was minted."""
 

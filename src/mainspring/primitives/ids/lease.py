@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from .errors import NoWorkerLeft
 from .minter import Minter
@@ -140,58 +141,68 @@ Answer = Granted | Renewed | Lost | NoneLeft
 
 
 class Lease:
-    """One process's side: what to ask of the table, and what its answers mean for `minter`.
+    """One process's side: what to ask of the table, and what its answers mean for `minters`, one of each layout.
 
     Answers must be those to requests that this very process made: one meant for an earlier process of the same name
     would give its milliseconds out again.
     """
 
     def __init__(self, minter: Minter, terms: Terms, holder: str, worker: int | None = None) -> None:
-        self.minter = minter
+        self.minters = [minter]
         self.terms = terms
         self.holder = holder
-        self.worker: int | None = None
-        self.fence = 0
+        self.granted: Granted | None = None
         self.lost = 0
         self._fixed = worker
 
     def request(self, now_ms: int) -> Request:
         """What to ask now: a renewal of what is held, or a worker."""
-        if self.worker is None:
+        if self.granted is None:
             return Take(self.holder, self._fixed, now_ms)
-        return Renew(self.worker, self.fence, now_ms)
+        return Renew(self.granted.worker, self.granted.fence, now_ms)
 
     def answered(self, request: Request, answer: Answer) -> None:
         """Takes in the answer to `request`. Raises `NoWorkerLeft`."""
         match answer:
-            case Granted(worker, fence, low_ms, high_ms) if self.worker is None:
-                self.worker, self.fence = worker, fence
-                self.minter.grant(worker, low_ms, high_ms)
-            case Renewed(high_ms) if self._meant(request):
-                self.minter.extend(high_ms)
+            case Granted() if self.granted is None:
+                self.granted = answer
+                for minter in self.minters:
+                    _grant(minter, answer)
+            case Renewed(high_ms) if self.granted and self._meant(request):
+                self.granted = replace(self.granted, high_ms=high_ms)
+                for minter in self.minters:
+                    minter.extend(high_ms)
             case Lost() if self._meant(request):
                 # The rest of the range stays ours; it is minted while another worker is asked for.
-                self.worker = None
+                self.granted = None
                 self.lost += 1
             case NoneLeft(workers):
                 raise NoWorkerLeft([described(row) for row in workers])
 
+    def add(self, minter: Minter) -> None:
+        """Lets a minter of another layout mint in the same range."""
+        self.minters.append(minter)
+        if self.granted:
+            _grant(minter, self.granted)
+
     def release(self) -> Release | None:
         """Ends minting; gives what to tell the table, where something is held."""
-        used_ms = self.minter.close()
-        if self.worker is None:
-            return None
-        release = Release(self.worker, self.fence, used_ms)
-        self.worker = None
-        return release
-
-    def abandon(self) -> None:
-        """Forgets what is held without telling anybody: for the child of a fork, whose parent goes on."""
-        self.minter.close()
-        self.worker = None
+        used_ms = max(minter.close() for minter in self.minters)
+        granted, self.granted = self.granted, None
+        return Release(granted.worker, granted.fence, used_ms) if granted else None
 
     def _meant(self, request: Request) -> bool:
-        return isinstance(request, Renew) and (request.worker, request.fence) == (self.worker, self.fence)
+        mine = self.granted
+        return bool(
+            mine and isinstance(request, Renew) and (request.worker, request.fence) == (mine.worker, mine.fence)
+        )
+
+
+def _grant(minter: Minter, granted: Granted) -> None:
+    if granted.worker <= minter.layout.worker_max:
+        minter.grant(granted.worker, granted.low_ms, granted.high_ms)
+    else:
+        minter.close()
 
 
 def described(row: Worker) -> dict[str, Any]:

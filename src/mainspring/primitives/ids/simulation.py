@@ -132,7 +132,7 @@ class Process:
 
     def _ask(self) -> None:
         random = self._node.simulation.random
-        holding = self._lease.worker is not None
+        holding = self._lease.granted is not None
         self._number += 1
         request = self._lease.request(self._node.clock.wall_ns() // 1_000_000)
         self._asked[self._number] = request
@@ -150,7 +150,7 @@ class Process:
             self._watch.saw(self, self.minter.runs(count))
         except Refused:
             self._watch.refused += 1
-        holding = self._lease.worker is not None
+        holding = self._lease.granted is not None
         self._node.after(random.random() * (1.6 if holding else 8), self._mint)
 
 
