@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 import mainspring.core.accounts.tables as account_tables
-import mainspring.primitives.ids as ids_system
+import mainspring.primitives.ids.tables as id_tables
 import mainspring.social.links as links_system
 from mainspring.core.accounts import Accounts
 from mainspring.core.accounts.passwords import Argon2, Passwords
 from mainspring.core.cache import MemoryCache
 from mainspring.core.clock import Clock, SystemClock
 from mainspring.core.config import Config
-from mainspring.core.manifest import manifests, resolve
 from mainspring.core.outbox import OutboxLog
 from mainspring.core.ports import Cache, Database, Log
 from mainspring.primitives.ids import Ids
@@ -33,9 +32,7 @@ CHEAP = Argon2(memory_kib=64)
 async def prepare(database: Any) -> None:
     await database.prepare("links", tables, Path(links_system.__file__).parent / "migrations")
     await database.prepare("accounts", account_tables.tables, Path(account_tables.__file__).parent / "migrations")
-    if "ids" in manifests():  # TEMP
-        ids = manifests()["ids"]
-        await database.prepare("ids", resolve(ids.tables), Path(ids_system.__file__).parent / "migrations")
+    await database.prepare("ids", id_tables.tables, Path(id_tables.__file__).parent / "migrations")
 
 
 @asynccontextmanager

@@ -71,6 +71,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
         return (
             self.state is State.active
             and self.redirect == 302
+            and self.forward_query
             and not self.rules
             and self.valid_since_us is None
             and self.valid_until_us is None

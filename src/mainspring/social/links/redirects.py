@@ -122,14 +122,14 @@ class Redirects:
         return password is not None and await self._links.check_password(link, password, self.address(request))
 
     async def _preview(self, request: Request, domain: Domain, code: str) -> Response:
-        found = await self._links.resolver.find(domain.id, code)
-        if found is None:
+        links = self._links
+        link = await links.find_by_code(domain.id, code) if await links.resolver.find(domain.id, code) else None
+        if link is None:
             return self._elsewhere(request, domain, "invalid_short_url", domain.invalid_redirect)
-        link = Link(id=0, code=code, target=found.decode()) if isinstance(found, bytes) else found
-        outcome = visit(link, Visitor(at_us=self._links.now_us()), allowed=True)
+        outcome = visit(link, Visitor(at_us=links.now_us()), allowed=True)
         if isinstance(outcome, Gone):
             return pages.gone(outcome.status)
-        return pages.preview(link, self._links.domains.url(domain.id, code))
+        return pages.preview(link, links.domains.short_url(link))
 
     async def _robots(self, domain: Domain) -> Response:
         codes = await self._links.crawlable(domain)

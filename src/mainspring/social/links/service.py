@@ -196,8 +196,11 @@ class Links:
     async def named(self, code: str, host: str | None = None, by: Caller = LOCAL) -> Link:
         """Like `get`, by code and domain (None: the default one)."""
         domain = self.domains.named(host)
-        code = code.lower() if domain.folds_case else code
-        return _visible(await self._database.read(store.get, domain.id, code), by)
+        return _visible(await self.find_by_code(domain.id, code.lower() if domain.folds_case else code), by)
+
+    async def find_by_code(self, domain_id: int, code: str) -> Link | None:
+        """The link as it is stored, whatever its state."""
+        return await self._database.read(store.get, domain_id, code)
 
     async def find(self, wanted: Filter, before_id: int | None, limit: int, by: Caller = LOCAL) -> list[Link]:
         """The newest links that `by` may see, older than `before_id`."""
@@ -234,7 +237,7 @@ class Links:
     async def is_free(self, alias: str, host: str | None = None) -> bool:
         """Whether nobody has this alias yet. Raises `InvalidAlias` where nobody could."""
         domain = self.domains.named(host)
-        return await self._database.read(store.get, domain.id, self.drafts.alias(alias, domain)) is None
+        return await self.find_by_code(domain.id, self.drafts.alias(alias, domain)) is None
 
     async def edit_domain(self, host: str, changes: Mapping[str, str | None]) -> Domain:
         """Sets where visitors of a domain are sent who find no link."""
