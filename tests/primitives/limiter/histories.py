@@ -1,7 +1,9 @@
 """Histories for the rules: hits and clocks as Hypothesis draws them, and the check of a bound over every window."""
 
+import os
 from collections.abc import Sequence
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
@@ -9,6 +11,16 @@ from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.model import FRESH, Rule, State
 from mainspring.primitives.limiter.quota import Quota
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingLog, SlidingWindow
+
+EXPLORING = bool(os.environ.get("MAINSPRING_EXPLORE"))
+"""Set it to look for new failures; otherwise the examples are the same each time, for a test must not fail by luck."""
+
+steady = settings(
+    derandomize=not EXPLORING,
+    max_examples=500 if EXPLORING else 60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 
 S = 10**9
 NEW_YEAR_NS = 1_767_225_600 * S

@@ -20,12 +20,14 @@ S = draw.S
 Hits = list[tuple[int, int]]
 
 
+@draw.steady
 @given(draw.histories(draw.rules))
 def test_no_window_of_any_length_admits_more_than_the_bound(history: tuple[Rule, Hits]) -> None:
     rule, hits = history
     draw.assert_bound(rule, draw.admitted(rule, hits))
 
 
+@draw.steady
 @given(draw.histories(draw.timed, length=30), st.data())
 def test_a_clock_that_is_set_back_again_and_again_never_admits_more(
     history: tuple[Rule, Hits], data: st.DataObject
@@ -43,6 +45,7 @@ def test_a_clock_that_is_set_back_again_and_again_never_admits_more(
     draw.assert_bound(rule, passed)
 
 
+@draw.steady
 @given(draw.histories(draw.timed | draw.slots, length=10), st.integers(1, 10**6))
 def test_a_clock_that_is_set_back_refuses_for_at_most_three_windows(history: tuple[Rule, Hits], behind_s: int) -> None:
     rule, hits = history
@@ -62,6 +65,7 @@ def test_a_clock_that_is_set_back_refuses_for_at_most_three_windows(history: tup
     assert verdict.allowed
 
 
+@draw.steady
 @given(draw.histories(draw.rules))
 def test_what_is_refused_would_pass_after_the_time_that_it_names_and_not_a_tick_sooner(
     history: tuple[Rule, Hits],
@@ -79,6 +83,7 @@ def test_what_is_refused_would_pass_after_the_time_that_it_names_and_not_a_tick_
                 assert not rule.hit(state, sooner_ns, cost)[1].allowed
 
 
+@draw.steady
 @given(draw.histories(draw.rules))
 def test_remaining_is_exactly_what_can_still_be_spent_and_reset_is_when_all_of_it_can(
     history: tuple[Rule, Hits],
@@ -96,6 +101,7 @@ def test_remaining_is_exactly_what_can_still_be_spent_and_reset_is_when_all_of_i
         assert rule.hit(state, max(now_ns, rule.expires_ns(state)), rule.most)[1].allowed
 
 
+@draw.steady
 @given(draw.histories(draw.rules))
 def test_a_peek_of_nothing_changes_no_later_decision(history: tuple[Rule, Hits]) -> None:
     rule, hits = history
@@ -108,6 +114,7 @@ def test_a_peek_of_nothing_changes_no_later_decision(history: tuple[Rule, Hits])
         assert plain == told
 
 
+@draw.steady
 @given(draw.histories(draw.timed | draw.quotas, length=25), st.data())
 def test_bounds_hold_for_what_was_truly_spent_when_reservations_are_settled_later(
     history: tuple[Rule, Hits], data: st.DataObject
@@ -130,6 +137,7 @@ def test_bounds_hold_for_what_was_truly_spent_when_reservations_are_settled_late
     draw.assert_bound(rule, [(at_ns, cost) for at_ns, cost in spent if cost])
 
 
+@draw.steady
 @given(draw.histories(draw.timed | draw.quotas, length=15), st.integers(1, 50))
 def test_a_charge_by_force_puts_a_key_at_most_one_limit_into_debt(history: tuple[Rule, Hits], more: int) -> None:
     rule, hits = history
@@ -147,12 +155,14 @@ def test_a_charge_by_force_puts_a_key_at_most_one_limit_into_debt(history: tuple
 # Against models that are obviously right.
 
 
+@draw.steady
 @given(draw.histories(draw.token_buckets))
 def test_a_token_bucket_is_a_bucket_of_tokens(history: tuple[TokenBucket, Hits]) -> None:
     rule, hits = history
     assert draw.admitted(rule, hits) == _bucket(Fraction(rule.rate, rule.span_ns), rule.most, hits)
 
 
+@draw.steady
 @given(draw.histories(draw.leaky_buckets))
 def test_a_leaky_bucket_admits_its_queue_and_lets_one_go_each_interval(history: tuple[LeakyBucket, Hits]) -> None:
     rule, hits = history
@@ -179,6 +189,7 @@ def _bucket(per_ns: Fraction, burst: int, hits: Hits) -> list[tuple[int, int]]:
     return passed
 
 
+@draw.steady
 @given(draw.histories(draw.fixed_windows))
 def test_a_fixed_window_counts_by_the_number_of_the_window(history: tuple[FixedWindow, Hits]) -> None:
     rule, hits = history
@@ -193,6 +204,7 @@ def test_a_fixed_window_counts_by_the_number_of_the_window(history: tuple[FixedW
     assert draw.admitted(rule, hits) == passed
 
 
+@draw.steady
 @given(draw.histories(draw.sliding_windows))
 def test_a_sliding_window_weighs_the_last_window_by_what_of_it_overlaps(history: tuple[SlidingWindow, Hits]) -> None:
     rule, hits = history
@@ -209,6 +221,7 @@ def test_a_sliding_window_weighs_the_last_window_by_what_of_it_overlaps(history:
     assert draw.admitted(rule, hits) == passed
 
 
+@draw.steady
 @given(draw.histories(draw.sliding_logs))
 def test_a_sliding_log_is_the_definition_itself(history: tuple[SlidingLog, Hits]) -> None:
     rule, hits = history
@@ -221,6 +234,7 @@ def test_a_sliding_log_is_the_definition_itself(history: tuple[SlidingLog, Hits]
     assert draw.admitted(rule, hits) == passed
 
 
+@draw.steady
 @given(draw.histories(draw.quotas))
 def test_a_quota_counts_by_the_local_date(history: tuple[Quota, Hits]) -> None:
     rule, hits = history
@@ -241,6 +255,7 @@ def test_a_quota_counts_by_the_local_date(history: tuple[Quota, Hits]) -> None:
     assert draw.admitted(rule, hits) == passed
 
 
+@draw.steady
 @given(draw.slots, st.data())
 def test_no_more_leases_than_slots_are_ever_alive(rule: Concurrency, data: st.DataObject) -> None:
     state: State = FRESH
@@ -305,6 +320,7 @@ def _ns(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * S
 
 
+@draw.steady
 @given(draw.quotas, st.lists(st.integers(0, 20 * 366 * 86_400), min_size=1, max_size=20))
 def test_periods_hold_their_time_and_follow_each_other_without_a_gap(rule: Quota, seconds: list[int]) -> None:
     for second in seconds:

@@ -68,6 +68,7 @@ def _plain(clauses: tuple[Clause, ...]) -> tuple[Clause, ...]:
     return tuple(Clause(one.rule, one.shadow and not isinstance(one.rule, Penalty)) for one in clauses)
 
 
+@draw.steady
 @given(st.lists(levels.map(_plain), min_size=1, max_size=3).map(tuple), st.sampled_from(["open", "closed", "local"]))
 def test_every_policy_survives_being_written_and_read(levels: tuple[tuple[Clause, ...], ...], fail: str) -> None:
     try:
@@ -125,6 +126,7 @@ def test_what_is_no_policy_is_refused(text: str) -> None:
         parse(text)
 
 
+@draw.steady
 @given(st.text(alphabet="0123456789/;> abcdefghijklmnopqrstuvwxyzE-_.\n\x00é", max_size=60))
 def test_any_text_is_a_policy_or_a_problem(text: str) -> None:
     try:

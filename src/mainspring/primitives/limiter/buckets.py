@@ -108,8 +108,12 @@ class LeakyBucket(msgspec.Struct, frozen=True, dict=True, tag="leaky"):
         after, verdict = self.cell.hit(state, now_ns, cost)
         if not verdict.allowed or not cost:
             return after, verdict
-        waiting = after[0] - now_ns * self.cell.scale - self.cell.interval * (1 + self.delay)
-        return after, msgspec.structs.replace(verdict, delay_ns=max(0, ceil(waiting, self.cell.scale)))
+        return after, msgspec.structs.replace(verdict, delay_ns=self.delay_ns(after, now_ns))
+
+    def delay_ns(self, state: State, now_ns: int) -> int:
+        """How long whoever has just been admitted, leaving this state, is to wait."""
+        waiting = self.cell.ahead(state, now_ns) - self.cell.interval * (1 + self.delay)
+        return max(0, ceil(waiting, self.cell.scale))
 
     def adjust(self, state: State, now_ns: int, delta: int, at_ns: int) -> State:
         return self.cell.adjust(state, now_ns, delta, at_ns)

@@ -70,7 +70,8 @@ class Concurrency(msgspec.Struct, frozen=True, dict=True, tag="concurrency"):
             excess -= weight
             if excess <= 0:
                 return expiry - now_ns
-        return self.ttl_ns * (1 + ceil(excess, self.limit))
+        last_ns = max(kept[1::3]) - now_ns if kept else self.ttl_ns
+        return last_ns + ceil(excess, self.limit) * self.ttl_ns
 
     def adjust(self, state: State, now_ns: int, delta: int, at_ns: int) -> State:
         """Nothing is charged or given back by amount: slots are released by their lease."""

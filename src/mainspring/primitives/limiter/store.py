@@ -39,10 +39,35 @@ class Store(Protocol):
 
 
 def place(key: str) -> str | bytes:
-    """Under what a key is kept: itself, or 128 bits of BLAKE2b where it is longer than 128 letters.
+    """Under what a key is kept in process: itself, or 128 bits of BLAKE2b where it is longer than 128 letters.
 
     Digests are bytes, which no caller can send, so that nobody can choose a key that is somebody else's digest.
     """
-    if len(key) <= KEY_LETTERS_MAX:
-        return key
+    return key if len(key) <= KEY_LETTERS_MAX else _digest(key)
+
+
+def token(key: str) -> str:
+    """Under what a key is kept on a server: itself, or `#` and its digest where it is long or no text for a database.
+
+    A key that begins with `#` gets another one, so that no key can be chosen that is somebody else's digest.
+    """
+    if len(key) > KEY_LETTERS_MAX or "\x00" in key or not _is_text(key):
+        return f"#{_digest(key).hex()}"
+    return f"#{key}" if key.startswith("#") else key
+
+
+def shown(token: str) -> str:
+    """The key as people read it: a digest keeps its `#`."""
+    return token[1:] if token.startswith("##") else token
+
+
+def _is_text(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, as JSON can carry it
+        return False
+    return True
+
+
+def _digest(key: str) -> bytes:
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,135 @@
+"""The store on Redis >= 6.2 or Valkey: one script for every algorithm and a whole hierarchy, one round trip.
+
+Time is the server's, states expire there by themselves, and all keys of one decision in a hierarchy share a hash tag.
+
+The exceptions to strictness: a fail-over that loses writes can admit again what was lost, at most one limit for each key;
+and a server whose clock is put forward refills early.
+"""
+
+from collections.abc import Callable
+from heapq import nlargest
+from typing import Any
+
+import msgspec
+
+from mainspring.core.clock import Clock, SystemClock
+from mainspring.primitives.limiter.decide import Ask, Limit, Outcome
+from mainspring.primitives.limiter.quota import Quota
+from mainspring.primitives.limiter.redis_link import Link, packed
+from mainspring.primitives.limiter.script import SCRIPT, calendar_page, numbers, state_of, verdict_of
+from mainspring.primitives.limiter.store import KeyState, shown, token
+
+DEADLINE_S = 0.05
+_SCAN_KEYS = 500
+
+
+class RedisStore:
+    """`url` is `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database; keys begin with `prefix`.
+
+    Whoever asks has an answer, or `StoreAway`, within `deadline_s`. `time_us` gives the time to decide by, where 0 (the
+    default) means the server's own; tests pass another.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+        prefix: str = "limiter",
+        time_us: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._prefix = prefix
+        self._time_us = time_us
+        self._link = Link(url, SCRIPT, deadline_s)
+
+    async def start(self) -> None:
+        self._link.start()
+
+    async def stop(self) -> None:
+        await self._link.stop()
+
+    async def ask(self, ask: Ask) -> Outcome:
+        reply = await self._decide(ask, self._time_us() or self._clock.wall_ns() // 1000)
+        if len(reply) == 1:  # the server's clock shows another period than ours: its page is sent instead
+            reply = await self._decide(ask, reply[0])
+        now_us, allowed, *told = reply
+        cost = ask.amount if ask.verb in ("hit", "peek") else 0
+        rules = (charge.limit.rule for charge in ask.charges)
+        verdicts = tuple(verdict_of(rule, one, now_us, cost, allowed) for rule, one in zip(rules, told, strict=True))
+        return Outcome(allowed, verdicts, now_us * 1000)
+
+    async def keys(self, bucket: str, limit: Limit, top: int, scanned_max: int) -> list[KeyState]:
+        begins = f"{self._prefix}:{bucket}:"
+        pattern = begins.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?").replace("[", "\\[") + "*"
+        cursor, seen, found = b"0", 0, list[KeyState]()
+        while seen < scanned_max:
+            scan = packed(b"SCAN", cursor, b"MATCH", pattern.encode(), b"COUNT", b"%d" % _SCAN_KEYS)
+            cursor, names = await self._link.call(scan)
+            seen += _SCAN_KEYS
+            if names:
+                states = await self._link.call(packed(b"MGET", *names))
+                now_ns = await self._now_ns()
+                found = nlargest(
+                    top,
+                    [
+                        *found,
+                        *(
+                            KeyState.of(_key(name[len(begins.encode()) :]), limit.rule, _state(limit, state), now_ns)
+                            for name, state in zip(names, states, strict=True)
+                            if state is not None
+                        ),
+                    ],
+                    key=lambda one: one.used,
+                )
+            if cursor == b"0":
+                break
+        return found
+
+    async def _now_ns(self) -> int:
+        if self._time_us():
+            return self._time_us() * 1000
+        seconds, micros = await self._link.call(packed(b"TIME"))
+        return int(seconds) * 10**9 + int(micros) * 1000
+
+    async def _decide(self, ask: Ask, now_us: int) -> list[Any]:
+        reply: list[Any] = msgspec.msgpack.decode(await self._link.call(self._command(ask, now_us)))
+        return reply
+
+    def _command(self, ask: Ask, now_us: int) -> bytes:
+        """One EVALSHA. `now_us` is not what decides, it chooses the page of the calendar that is sent along."""
+        tokens = [token(charge.key) for charge in ask.charges]
+        # The keys of a hierarchy belong together in the slot of its outermost one; keys side by side stand for themselves.
+        tag = tokens[-1] if ask.charges[0].bucket.split("/", 2)[1] != ask.charges[-1].bucket.split("/", 2)[1] else None
+        names, described = [], list[bytes]()
+        for charge, kept in zip(ask.charges, tokens, strict=True):
+            rule = charge.limit.rule
+            names.append(self._name(charge.bucket, kept if tag is None else tag, kept))
+            kind, *six = numbers(rule)  # type: ignore[arg-type]  # rules are frozen
+            if isinstance(rule, Quota):
+                six = [rule.limit, *calendar_page(rule, now_us)]
+            described += (b"%d" % kind, b"1" if charge.limit.shadow else b"0", *[b"%d" % one for one in six])
+        head = (ask.verb.encode(), b"%d" % ask.amount, b"%d" % (ask.at_ns // 1000), b"%d" % self._time_us())
+        return packed(b"EVALSHA", self._link.sha, b"%d" % len(names), *names, *head, *described)
+
+    def _name(self, bucket: str, tag: str, kept: str) -> bytes:
+        """`prefix:bucket:{key}`, or `prefix:bucket:n:{tag}key` where n is how many letters the tag has."""
+        if tag == kept:
+            return f"{self._prefix}:{bucket}:{{{kept}}}".encode()
+        return f"{self._prefix}:{bucket}:{len(tag)}:{{{tag}}}{kept}".encode()
+
+
+def _key(rest: bytes) -> str:
+    """The key in a name, without its prefix and bucket."""
+    text = rest.decode("utf-8", "replace")
+    if text.startswith("{"):
+        return shown(text[1:-1])
+    letters, _, tagged = text.partition(":")
+    return shown(tagged[int(letters) + 2 :])
+
+
+def _state(limit: Limit, stored: bytes) -> tuple[int, ...]:
+    return state_of(limit.rule, msgspec.msgpack.decode(stored, type=list[int]))
