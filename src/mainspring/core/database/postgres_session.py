@@ -6,8 +6,8 @@ after a unique violation, which under SERIALIZABLE may be a race in disguise.
 When the connection breaks while COMMIT is under way, nobody knows whether it happened, and running the function again may
 do it twice. PostgreSQL's own `pg_xact_status` does not tell, since an id that was given out but not yet written to disk is
 given out again after a crash. So each writing transaction also notes a number, one higher each time, in its session's row
-of `core_write_marks`. After reconnecting, the session ends what may be left of its old backend and reads the row: the
-number is there exactly if the transaction committed.
+of `core_write_marks`. On reconnecting, the session first ends what may be left of its old backend, and then reads the
+row: the number is there exactly if the transaction committed.
 """
 
 import logging
@@ -43,7 +43,7 @@ SETTINGS = (
     "SELECT set_config('statement_timeout', %s, false), set_config('idle_in_transaction_session_timeout', '60s', false)"
 )
 END_OLD_BACKENDS = (
-    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+    "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity "
     "WHERE application_name = %s AND pid <> pg_backend_pid() AND usename = current_user"
 )
 FIND_MARK = "SELECT number FROM core_write_marks WHERE writer = %s"
@@ -92,7 +92,7 @@ class Session:
         self._count_retry = count_retry
         self._raw: psycopg.Connection[Any] | None = None
         self._number = 0
-        self._unsettled = False
+        self._broken = False
         self._begin_read = BEGIN_READ.format(milliseconds=round(read_deadline_s * 1000))
 
     def read(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
@@ -219,7 +219,6 @@ class Session:
                     retry_after_s=2,
                 ) from error
             try:
-                raw.execute(END_OLD_BACKENDS, (self._writer,))
                 row = raw.execute(FIND_MARK, (self._writer,)).fetchone()
             except psycopg.Error as error:
                 if not is_lost(error):
@@ -239,10 +238,13 @@ class Session:
         return self._raw
 
     def _open(self) -> psycopg.Connection[Any]:
+        """Connects, and ends what a broken connection may have left on the server: it may hold locks, or commit yet."""
         raw = psycopg.connect(autocommit=True, **self._parameters)
         try:
             raw.adapters.register_loader("numeric", PlainNumber)
             raw.execute(SETTINGS, (str(round(self._write_deadline_s * 1000)),))
+            if self._broken and not all(ended for (ended,) in raw.execute(END_OLD_BACKENDS, (self._writer,))):
+                raise psycopg.OperationalError("what is left of a broken connection does not end")
         except BaseException:
             raw.close()
             raise
@@ -251,6 +253,7 @@ class Session:
     def _lose(self, raw: psycopg.Connection[Any]) -> None:
         raw.close()
         self._raw = None
+        self._broken = True
 
     def _roll_back(self, raw: psycopg.Connection[Any]) -> None:
         try:
