@@ -60,9 +60,8 @@ def cli() -> None:
 def main() -> None:
     """Exit codes: 0 done, 1 failed (the text says why), 2 wrong usage, 130 interrupted."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = cli(standalone_mode=False)  # the code of `click.exceptions.Exit`, or whatever a command returned
+        sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:

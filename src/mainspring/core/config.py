@@ -123,9 +123,9 @@ def describe(kind: type[msgspec.Struct], section: str = "") -> list[tuple[str, s
     for field in msgspec.structs.fields(kind):
         if field.name == "sections":
             continue
-        hint, meaning = hints[field.name], ""
+        hint = hints[field.name]
+        meaning = _meaning(hint)
         if typing.get_origin(hint) is Annotated:
-            meaning = next((str(one.description) for one in hint.__metadata__ if getattr(one, "description", None)), "")
             hint = hint.__origin__
         if field.default is not msgspec.NODEFAULT:
             default = repr(field.default)
@@ -136,6 +136,15 @@ def describe(kind: type[msgspec.Struct], section: str = "") -> list[tuple[str, s
         name = getattr(hint, "__name__", str(hint)) if not typing.get_args(hint) else str(hint).replace("typing.", "")
         rows.append((f"{section}.{field.name}" if section else field.name, name, default, meaning))
     return rows
+
+
+def _meaning(hint: Any) -> str:
+    """The description of `Annotated[X, Meta(description=…)]`, also as one side of `… | None`."""
+    for one in (hint, *typing.get_args(hint)):
+        for meta in getattr(one, "__metadata__", ()):
+            if getattr(meta, "description", None):
+                return str(meta.description)
+    return ""
 
 
 # Read by the script, the build and the tests, not by the configuration.

@@ -6,17 +6,25 @@ due, but only where the system has been used on this database before: else it ha
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
+
+import sqlalchemy as sa
 
 from .backoff import Backoff
 from .clock import Clock
-from .manifest import ConsumerSpec, Manifest, resolve
-from .ports import Database, Log
+from .database.core_tables import revisions
+from .jobs import Jobs
+from .manifest import ConsumerSpec, JobSpec, Manifest, resolve
+from .outbox import OutboxLog
+from .ports import Connection, Database, Log
 from .systems import Systems
 from .telemetry import Metrics
 from .wiring import Wiring
 
 log = logging.getLogger(__name__)
+PRUNE_EVERY_S = 60.0
+REVISION = sa.select(revisions.c.revision).where(revisions.c.system == sa.bindparam("name"))
 
 
 class Duties:
@@ -28,14 +36,24 @@ class Duties:
         self._clock = clock
         self._metrics = metrics
         self._tasks: list[asyncio.Task[None]] = []
+        self._jobs: Jobs | None = None
         self._failures = metrics.counter("consumer_failures", "Batches whose consumer raised", ("group",))
 
     async def start(self, database: Database, events: Log) -> None:
+        self._jobs = Jobs(database, self._clock, metrics=self._metrics)
+        for manifest in self._systems.manifests.values():
+            for job in manifest.jobs:
+                self._jobs.add(f"{manifest.name}.{job.name}", job.every_s, partial(self._do, manifest, job, database))
+        if isinstance(events, OutboxLog):
+            self._jobs.add("core.prune-outbox", PRUNE_EVERY_S, events.prune)
+        await self._jobs.start()
         for manifest in self._systems.manifests.values():
             for spec in manifest.consumers:
                 self._tasks.append(asyncio.create_task(self._consume(manifest, spec, events), name=spec.group))
 
     async def stop(self) -> None:
+        if self._jobs is not None:
+            await self._jobs.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -59,7 +77,19 @@ class Duties:
                 await consumer.close()
             await self._clock.sleep(backoff.next_s())
 
+    async def _do(self, manifest: Manifest, job: JobSpec, database: Database) -> None:
+        """Runs a due job, where its system has ever been used on this database."""
+        if manifest.name not in self._systems.built:
+            if manifest.missing_extra() or not await database.read(_is_prepared, manifest.name):
+                return
+            await self._systems.get(manifest.name)
+        await (await self._method(job.call))()
+
     async def _method(self, reference: str) -> Any:
         """`module:Class.method` of the service that the wiring has built."""
         owner, _, name = reference.rpartition(".")
         return getattr(await self._wiring.get(resolve(owner)), name)
+
+
+def _is_prepared(connection: Connection, name: str) -> bool:
+    return connection.execute(REVISION, {"name": name}).first() is not None

@@ -17,10 +17,10 @@ class IdsSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             "Never change it in a deployment that has minted ids",
         ),
     ] = "mainspring"
-    worker: Annotated[
-        int | None,
-        Meta(ge=0, le=65_535, description="Fixed worker id of this process; without it a free one is taken"),
-    ] = None
+    worker: (
+        Annotated[int, Meta(ge=0, le=65_535, description="Fixed worker id of this process; else a free one is taken")]
+        | None
+    ) = None
     reserve_ms: Annotated[
         int,
         Meta(
