@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from mainspring.core.accounts import Accounts, Caller
 from mainspring.core.http import Answer, Request, Response, Router
+from mainspring.core.http.binding import invalid
 from mainspring.core.problems import Forbidden, Invalid, NotFound, Problem, Unauthenticated
 from mainspring.social.links.domains import Domain
 from mainspring.social.links.drafts import ADMIN, must_be_admin
@@ -416,11 +417,20 @@ def problem(error: Problem) -> Response:
             known = "not-found", "Not found", 404
         case _ if error.status == 422:
             known = "invalid-data", "Invalid data", 400
-            more = {"invalidElements": [str(more.get("pointer", "")).rpartition("/")[2]]}
+            more = {"invalidElements": [_element(str(more.get("pointer", "")))]}
     type, title, status = known or (f"/problems/{error.type}", error.title, error.status)
     body = {"type": _TYPES + type if known else type, "title": title, "detail": error.detail, "status": status, **more}
     headers = [(name.encode(), value.encode()) for name, value in error.headers]
     return Response(status, msgspec.json.encode(body), "application/problem+json", headers)
+
+
+def _element(pointer: str) -> str:
+    """Shlink's name of the field at a JSON pointer."""
+    name = pointer.strip("/").partition("/")[0]
+    words = name.split("_")
+    return {"url": "longUrl", "alias": "customSlug", "code_length": "shortCodeLength"}.get(
+        name, words[0] + "".join(word.title() for word in words[1:])
+    )
 
 
 def iso(at_us: int | None) -> str | None:
@@ -462,10 +472,9 @@ async def _body(request: Request, kind: Any) -> Any:
     try:
         return msgspec.json.decode(await request.body(), type=kind)
     except msgspec.ValidationError as error:
-        place = str(error).partition("`$.")[2].partition("`")[0] or str(error).partition("`")[2].partition("`")[0]
-        raise Invalid("Provided data is not valid", pointer=f"/{place}") from None
+        raise invalid(error, "") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Invalid("Provided data is not JSON", pointer="/") from None
+        raise Invalid("Provided data is not JSON") from None
 
 
 def _checked(value: Any, kind: Any) -> None:
@@ -473,7 +482,7 @@ def _checked(value: Any, kind: Any) -> None:
     try:
         msgspec.convert(msgspec.to_builtins(value), kind)
     except msgspec.ValidationError as error:
-        raise Invalid(str(error), pointer=str(error).partition("$.")[2].rstrip("`")) from None
+        raise invalid(error, "") from None
 
 
 def _rule(wanted: _Rule) -> Rule:
