@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import Protocol
 
 from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
@@ -28,13 +27,6 @@ NAME_LENGTH_MAX = 255
 _log = logging.getLogger(__name__)
 
 
-class WatchedDatabase(Database, Protocol):
-    """A database that says when events were committed: both adapters do."""
-
-    def watch(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls `callback` on the event loop after commits that emitted to `topic`; gives what ends this."""
-
-
 class OutboxLog:
     """Ordered, durable events in the database itself; each topic has one partition.
 
@@ -43,7 +35,7 @@ class OutboxLog:
 
     def __init__(
         self,
-        database: WatchedDatabase,
+        database: Database,
         clock: Clock,
         *,
         retention: Retention | None = None,
