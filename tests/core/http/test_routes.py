@@ -27,6 +27,7 @@ class NewLink(msgspec.Struct):
     tags: list[str] = []
     rules: list[Rule] = []
     meta: dict[str, int] = {}
+    by_code: dict[Annotated[str, msgspec.Meta(max_length=3)], int] = {}
     extra: Any = None
 
 
@@ -195,6 +196,7 @@ async def test_a_value_of_path_or_query_that_does_not_fit_is_named(target: str, 
         ({"url": "u", "rules": [{"kind": "device", "value": ""}]}, "/body/rules/0/value"),
         ({"url": "u", "rules": [{"kind": "device", "value": "x", "a/b~c": 1}]}, "/body/rules/0/a~1b~0c"),
         ({"url": "u", "meta": {"a": "x"}}, "/body/meta/*"),
+        ({"url": "u", "by_code": {"toolong": 1}}, "/body/by_code"),
     ],
 )
 async def test_a_field_of_the_body_that_does_not_fit_is_named(body: Any, pointer: str) -> None:
@@ -394,11 +396,18 @@ def test_functions_that_cannot_be_bound_are_refused_where_they_are_written() -> 
 
     async def with_body(body: bytes) -> None: ...
 
+    async def no_answer(): ...  # type: ignore[no-untyped-def]
+
+    async def loose_query(query: dict) -> None: ...  # type: ignore[type-arg]
+
     for method, path, function, options, text in (
         ("GET", "/a", untyped, {}, "has no type"),
         ("GET", "/a/{id}", no_name, {}, "the path names id"),
         ("GET", "/a", with_body, {}, "a GET has no body"),
         ("POST", "/a", no_name, {"idempotent": True}, "go together"),
+        ("GET", "/a", no_answer, {}, "does not say what it returns"),
+        ("GET", "/a", loose_query, {}, "the query is a Struct"),
+        ("WEBSOCKET", "/a", no_name, {}, "go together"),
     ):
         with pytest.raises(TypeError, match=text):
             bad.operation(method, path, **options)(function)  # type: ignore[arg-type]

@@ -8,38 +8,29 @@ Decoders refuse what the types refuse, and each refusal names its place by a JSO
 import hashlib
 import re
 import typing
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import msgspec
 
 from mainspring.core.accounts.caller import Caller
-from mainspring.core.clock import Clock
 from mainspring.core.http import conditional
 from mainspring.core.http.forms import Form
 from mainspring.core.http.nesting import check_nesting, is_open
 from mainspring.core.http.operation import Operation, bare
 from mainspring.core.http.request import (
-    Application,
     Channel,
-    Disconnected,
-    Message,
-    Receive,
     Request,
-    Scope,
-    Send,
     UnsupportedMediaType,
     form_pairs,
 )
-from mainspring.core.http.response import Answer, Response, Stream, problem_response
-from mainspring.core.http.router import WEBSOCKET, Table, as_problem, refuse_upgrade
+from mainspring.core.http.response import Answer, Response, Stream
 from mainspring.core.once import Once
-from mainspring.core.problems import Forbidden, Invalid, Malformed, NotFound, Problem, Unauthenticated
+from mainspring.core.problems import Forbidden, Invalid, Malformed, Problem, Unauthenticated
 
 Handle = Callable[[Request, list[str]], Awaitable[Answer]]
 Argument = Callable[[Request], Awaitable[Any]]
 Authenticate = Callable[[Request], Awaitable[Caller]]
-Observe = Callable[[int, float], None]
 
 TRUSTED = Caller(None, "local", "local", frozenset({"*"}))
 IDEMPOTENCY_KEY = "[A-Za-z0-9._~:+/=-]{1,255}"
@@ -51,54 +42,7 @@ _PLACE = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _ABSENT_OR_UNKNOWN = re.compile(r"Object (?:missing required|contains unknown) field `(.+)`")
 
 
-def application(
-    system: str,
-    operations: Sequence[Operation],
-    services: Mapping[Any, Any],
-    authenticate: Authenticate | None,
-    metrics: Any,
-    clock: Clock,
-) -> Application:
-    """The ASGI application of a system's operations; see `Routes.application`."""
-    table: Table[_Bound] = Table(f"/api/{system}")
-    measures = _Measures(system, metrics)
-    for operation in operations:
-        handle = bind(operation, system, services, authenticate)
-        bound = _Bound(handle, operation.body_bytes_max, measures.route(operation.method, operation.template))
-        table.add(operation.method, operation.template, bound)
-    unmatched = measures.route("", "")
-    now_ns = clock.mono_ns
-
-    async def answer_requests(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await _open_socket(table, scope, receive, send)
-            return
-        started_ns = now_ns()
-        observe = unmatched
-        answer: Answer
-        try:
-            found = table.find(scope)
-            if found is None:
-                raise NotFound
-            methods, values = found
-            bound = methods.by_method.get(scope["method"])
-            if bound is None:
-                answer = methods.otherwise(scope["method"])
-            else:
-                observe = bound.observe
-                answer = await bound.handle(Request(scope, receive, bound.body_bytes_max), values)
-        except Disconnected:
-            return
-        except Exception as error:
-            answer = problem_response(as_problem(error, scope))
-        await answer.send(scope, send)
-        if observe is not None:
-            observe(answer.status, (now_ns() - started_ns) * 1e-9)
-
-    return answer_requests
-
-
-class _SocketRequest(Request):
+class SocketRequest(Request):
     """The handshake of a WebSocket, with the channel it may open."""
 
     __slots__ = ("channel",)
@@ -106,37 +50,6 @@ class _SocketRequest(Request):
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel.scope, channel.receive)
         self.channel = channel
-
-
-async def _open_socket(table: "Table[_Bound]", scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] != "websocket":
-        return
-    answered = False
-
-    def sending(message: Message) -> Awaitable[None]:
-        nonlocal answered
-        answered = True
-        return send(message)
-
-    try:
-        found = table.find(scope)
-        bound = None if found is None else found[0].by_method.get(WEBSOCKET)
-        if found is None or bound is None:
-            raise NotFound
-        await bound.handle(_SocketRequest(Channel(scope, receive, sending)), found[1])
-    except Problem as problem:
-        if answered:
-            raise
-        await refuse_upgrade(problem, receive, send)
-
-
-class _Bound:
-    __slots__ = ("body_bytes_max", "handle", "observe")
-
-    def __init__(self, handle: Handle, body_bytes_max: int, observe: Observe | None) -> None:
-        self.handle = handle
-        self.body_bytes_max = body_bytes_max
-        self.observe = observe
 
 
 def bind(operation: Operation, system: str, services: Mapping[Any, Any], authenticate: Authenticate | None) -> Handle:
@@ -176,7 +89,7 @@ def bind(operation: Operation, system: str, services: Mapping[Any, Any], authent
         if wants_request:
             arguments["request"] = request
         if wants_channel:
-            arguments["channel"] = cast(_SocketRequest, request).channel
+            arguments["channel"] = cast(SocketRequest, request).channel
         if wants_once:
             arguments["once"] = once = await _once(request, once_prefix, caller)
         value = await function(**arguments)
@@ -291,7 +204,8 @@ def invalid(error: msgspec.ValidationError, root: str) -> Invalid:
     """
     text, _, place = str(error).partition(" - at `")
     pointer = root
-    for name, index in _PLACE.findall(place.partition("`")[0].removeprefix("$")):
+    # A key that does not fit is told as "- at `key` in `$.object`".
+    for name, index in _PLACE.findall(place.rstrip("`").rpartition("`")[2].removeprefix("$")):
         pointer += "/" + (name or ("*" if index == "..." else index)).replace("~", "~0").replace("/", "~1")
     if absent := _ABSENT_OR_UNKNOWN.match(text):
         pointer += "/" + absent[1].replace("~", "~0").replace("/", "~1")
@@ -308,33 +222,5 @@ async def _once(request: Request, prefix: str, caller: Caller) -> Once | None:
         raise Malformed(f"An Idempotency-Key is {IDEMPOTENCY_KEY}", pointer="/headers/idempotency-key")
     who = request.client[0] if caller.anonymous else f"{caller.kind}:{caller.account_id}"
     scope = request.scope
-    digest = hashlib.sha256(b"\0".join((scope["path"].encode(), scope["query_string"], await request.body()))).digest()
-    return Once(f"{prefix}/{who}/{key[1]}", digest)
-
-
-class _Measures:
-    """Latency and status of each route, by `metrics.histogram` and `metrics.counter`; nothing without metrics."""
-
-    def __init__(self, system: str, metrics: Any) -> None:
-        self._system = system
-        self._seconds = self._total = None
-        if metrics is not None:
-            labels = ("system", "method", "route")
-            self._seconds = metrics.histogram("http_request_seconds", "Time from request to answer", labels)
-            self._total = metrics.counter("http_requests_total", "Requests answered", (*labels, "status"))
-
-    def route(self, method: str, template: str) -> Observe | None:
-        if self._seconds is None or self._total is None:
-            return None
-        observe = self._seconds.labels(self._system, method, template).observe
-        total, labels = self._total, (self._system, method, template)
-        by_status: dict[int, Callable[[], None]] = {}
-
-        def record(status: int, seconds: float) -> None:
-            observe(seconds)
-            count = by_status.get(status)
-            if count is None:
-                count = by_status[status] = total.labels(*labels, str(status)).inc
-            count()
-
-        return record
+    said = (scope["path"].encode(errors="replace"), scope["query_string"], await request.body())
+    return Once(f"{prefix}/{who}/{key[1]}", hashlib.sha256(b"\0".join(said)).digest())

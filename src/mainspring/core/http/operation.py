@@ -25,8 +25,9 @@ class Options(TypedDict, total=False):
     """What a decorator of `Routes` takes beside the path.
 
     `status` is that of a success; `scope` is needed in place of the default one, or none where `public`; `idempotent`
-    honours `Idempotency-Key`; `etag` gives JSON an ETag, and 304 to who has it; `produces` is the content type of a
-    `Response`, and `problems` are what the function may raise, both for the description only.
+    honours `Idempotency-Key`; `etag` gives JSON an ETag, and 304 to who has it; `body_bytes_max` is the largest body.
+    `produces` is the content type of a `Response`, and `problems` are what the function may raise, both for the
+    description only.
     """
 
     status: int
@@ -91,10 +92,14 @@ def read(
     idempotent = options.get("idempotent", False)
     if idempotent != ("once" in parameters):
         raise TypeError(f"{where}: `idempotent=True` and a parameter `once` go together")
+    if "return" not in hints:
+        raise TypeError(f"{where}: it does not say what it returns")
+    if "query" in hints and not issubclass(hints["query"], msgspec.Struct):
+        raise TypeError(f"{where}: the query is a Struct")
     scope = None if options.get("public") else f"{system}:{'read' if method in SAFE else 'write'}"
     if (method == WEBSOCKET) != ("channel" in parameters):
         raise TypeError(f"{where}: a WebSocket and a parameter `channel` go together")
-    answer = hints.get("return")
+    answer = hints["return"]
     empty = answer in (None, type(None))
     body = hints.get("body")
     return Operation(

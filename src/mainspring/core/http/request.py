@@ -117,11 +117,11 @@ class Request:
         return dict(self.query_pairs)
 
     async def body(self, bytes_max: int | None = None) -> bytes:
-        """The whole body. Raises `TooLarge` beyond `bytes_max`, before it has read more than that."""
+        """The whole body. Raises `TooLarge` beyond `bytes_max`: after the first piece where its length was declared,
+        else at the piece that passes the limit."""
         if self._body is not None:
             return self._body
         limit = self.body_bytes_max if bytes_max is None else bytes_max
-        self._refuse_declared(limit)
         message = await self.receive()
         if message["type"] != "http.request":
             raise Disconnected
@@ -129,6 +129,7 @@ class Request:
         if len(body) > limit:
             raise _too_large(limit)
         if message.get("more_body"):
+            self._refuse_declared(limit)
             pieces = [body]
             async for piece in self._rest(len(body), limit):
                 pieces.append(piece)

@@ -24,10 +24,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, Unpack
 
 from mainspring.core.clock import Clock, SystemClock
-from mainspring.core.http.binding import Authenticate, application
+from mainspring.core.http.application import application
+from mainspring.core.http.binding import Authenticate
 from mainspring.core.http.operation import Operation, Options, read
 from mainspring.core.http.request import Application
 from mainspring.core.http.router import WEBSOCKET
+from mainspring.core.telemetry import Metrics
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
@@ -77,7 +79,7 @@ class Routes:
         services: Mapping[Any, Any],
         authenticate: Authenticate | None,
         *,
-        metrics: Any = None,
+        metrics: Metrics | None = None,
         clock: Clock | None = None,
     ) -> Application:
         """These operations as an ASGI application that answers full paths (`/api/links/...`).
