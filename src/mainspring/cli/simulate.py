@@ -1,14 +1,12 @@
 """`simulate`: seeded histories with delays, cuts, crashes and skewed clocks; a failing seed replays exactly."""
 
 import json
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import click
 
 from mainspring.core.manifest import manifests, nearest, resolve
+
+from .progress import progress
 
 
 @click.command()
@@ -45,9 +43,12 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
 
     from mainspring.core.simulator.campaign import campaign
 
-    with _progress(seeds) as advance:
+    with progress("seeds", seeds) as tell:
         result = campaign(
-            calls[protocol], range(first, first + seeds), workers=workers or os.cpu_count() or 1, on_progress=advance
+            calls[protocol],
+            range(first, first + seeds),
+            workers=workers,
+            on_progress=lambda done, _total, _failed: tell(done),
         )
     failures = result.failures
     if as_json:
@@ -64,17 +65,3 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
         click.echo(f"{protocol}: {seeds:,} seeds, no violation")
     if failures:
         raise click.exceptions.Exit(1)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar on stderr where that is a terminal, else nothing."""
-    if not sys.stderr.isatty():
-        yield lambda done, total, failed: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("seeds", total=total)
-        yield lambda done, total, failed: bar.update(task, completed=done)

@@ -75,6 +75,7 @@ class Mainspring:
         self._systems = Systems(closure(list(systems) or list(manifests())), self.config, self._wiring, self._prepare)
         self._duties = Duties(self._systems, self._wiring, self.clock, self.metrics)
         self.actions: dict[str, Action] = {
+            "address": self._tell_address,
             "systems": self._tell_systems,
             "token.create": self._create_token,
             "token.revoke": self._revoke_token,
@@ -189,6 +190,9 @@ class Mainspring:
         database: Database = await self._wiring.get(Database)
         await database.prepare(manifest.name, resolve(manifest.tables), manifest.folder / "migrations")
 
+    async def _tell_address(self, _request: dict[str, Any]) -> dict[str, str]:
+        return {"address": self.address}
+
     async def _tell_systems(self, _request: dict[str, Any]) -> list[dict[str, Any]]:
         return self.systems()
 
@@ -216,7 +220,7 @@ def describe(
     """One system as lists of systems show it; without a server its listeners are those that it would open."""
     missing = manifest.missing_extra()
     planned = [
-        {"name": one.name, "protocol": one.protocol, "address": f"127.0.0.1:{one.port}", "state": "planned"}
+        {"name": one.name, "protocol": one.protocol, "address": one.url(f"127.0.0.1:{one.port}"), "state": "planned"}
         for one in manifest.listeners
     ]
     return {

@@ -53,6 +53,7 @@ class Doors:
         self._console = console or asgi(_nothing_here)
         tls = Tls(*map(_path, (config.tls_certificate, config.tls_key))) if config.tls_certificate else None
         self._listeners = Listeners(tls=tls, behind_tls=config.behind_tls, plain=config.plain)
+        wiring.give(Listeners, self._listeners)
         self._applications = Lazy(self._application)
         self._own = Lazy(self._listener_application)
         self._specs = {spec.name: (one, spec) for one in systems.manifests.values() for spec in one.listeners}
@@ -68,8 +69,7 @@ class Doors:
         for row in self._listeners.table():
             if row.system:
                 shown = {"name": row.name, "protocol": row.protocol, "state": row.state, "reason": row.reason}
-                address = self._listeners.url(row.name) if row.address and row.protocol == "http" else row.address
-                rows[row.system].append({**shown, "address": address})
+                rows[row.system].append({**shown, "address": self._specs[row.name][1].url(row.address)})
         return rows
 
     async def open(self, tell: Any) -> None:

@@ -28,6 +28,7 @@ class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     It gives an ASGI application (`http`) or an asyncio protocol factory (`tcp`, `udp`). A `public` listener may be
     opened off loopback without authentication, because strangers are whom it serves (redirects, published pages).
+    `scheme` is what a client writes before the address of a `tcp` listener, where its protocol has URLs.
     """
 
     name: str
@@ -35,6 +36,12 @@ class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int
     application: str
     public: bool = False
+    scheme: str = ""
+
+    def url(self, address: str) -> str:
+        """How a client writes `address` (`host:port`)."""
+        scheme = self.scheme or ("http" if self.protocol == "http" else "")
+        return f"{scheme}://{address}/" if scheme and address else address
 
 
 class JobSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
