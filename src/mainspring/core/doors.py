@@ -103,7 +103,10 @@ class Doors:
             system_checks=self._system_checks,
         )
         settings = MannersSettings(
-            hosts=tuple(config.hosts), origins=tuple(config.origins), body_bytes_max=config.body_bytes_max
+            hosts=tuple(config.hosts),
+            origins=tuple(config.origins),
+            body_bytes_max=config.body_bytes_max,
+            trusted_proxies=tuple(config.trusted_proxies),
         )
         loopback = is_loopback(main.address.rpartition(":")[0].strip("[]"))
         front = _front(self._door, self._pages(tell))
@@ -126,7 +129,9 @@ class Doors:
             await self._listeners.open_udp(row.name, self._own)
         else:
             # Whose names a system answers to is its own to say: strangers' domains point at its listener.
-            settings = MannersSettings(body_bytes_max=self._config.body_bytes_max)
+            settings = MannersSettings(
+                body_bytes_max=self._config.body_bytes_max, trusted_proxies=tuple(self._config.trusted_proxies)
+            )
             own = lazy_application(self._own, row.name)
             await self._listeners.open_http(row.name, Manners(own, settings, loopback=False, clock=self._clock))
 
