@@ -137,7 +137,7 @@ class Doors:
 
     async def _application(self, name: str) -> Application:
         """A system's JSON API."""
-        options = {"metrics": self._metrics, "clock": self._clock}
+        options: dict[str, Any] = {"metrics": self._metrics, "clock": self._clock}
         if name == ACCOUNTS:
             return account_routes.application({Accounts: self._accounts}, self._accounts.authenticate, **options)
         manifest = await self._systems.get(name)

@@ -17,7 +17,7 @@ from mainspring.core.clock import Clock, SystemClock
 from mainspring.core.http.compression import COMPRESSED_BYTES_MIN, accepts_gzip, gzip, is_textual
 from mainspring.core.http.conditional import GZIPPED
 from mainspring.core.http.deadlines import NEVER, Deadlines
-from mainspring.core.http.proxies import TrustedProxies
+from mainspring.core.http.proxies import TrustedProxies, see_through
 from mainspring.core.http.request import Application, Message, Receive, Scope, Send, headers_of
 from mainspring.core.http.response import Header, Response, problem_response
 from mainspring.core.http.router import as_problem, refuse_upgrade
@@ -102,7 +102,7 @@ class Manners:
         self._hosts = frozenset(host.lower().encode() for host in (*LOOPBACK, *settings.hosts)) if checked else None
         self._hosts_seen: set[bytes | None] = set()
         self._origins = frozenset(origin.encode() for origin in settings.origins)
-        self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._policy = (b"content-security-policy", settings.content_security_policy.encode("latin-1"))
         self._id_prefix = os.urandom(5).hex().encode()
         self._id_last = 0
@@ -125,8 +125,8 @@ class Manners:
             self._id_last += 1
             request_id = b"%s-%x" % (self._id_prefix, self._id_last)
         scope["mainspring.request_id"] = request_id
-        if self._proxies:
-            self._see_through_proxies(scope, headers)
+        if self._proxies is not None:
+            see_through(self._proxies, scope, headers)
         serving.set(scope)
         method = scope["method"]
         exchange = (_Exchange if method == "GET" else _Upload)(self, headers, request_id, receive, send)
@@ -153,20 +153,12 @@ class Manners:
                 seconds = (self.now_ns() - exchange.started_ns) * 1e-9
                 self._access(scope, exchange.status, seconds, request_id.decode())
 
-    def _see_through_proxies(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        address, port = scope.get("client") or ("", 0)
-        if self._proxies.trusts(address):
-            forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
-            scope["client"] = (self._proxies.client_of(address, forwarded), port)
-            if headers.get(b"x-forwarded-proto") == b"https":
-                scope["scheme"] = "wss" if scope["type"] == "websocket" else "https"
-
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket carries the page's cookies whatever site the page is from, so that its origin must be ours."""
         if scope["type"] == "websocket":
             headers = headers_of(scope)
-            if self._proxies:
-                self._see_through_proxies(scope, headers)
+            if self._proxies is not None:
+                see_through(self._proxies, scope, headers)
             host = headers.get(b"host", b"")
             origin = headers.get(b"origin")
             foreign = origin is not None and origin.partition(b"://")[2] != host and not self.allows(origin)

@@ -7,6 +7,8 @@ written by another trusted one; the first that does not is the client, and what 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from mainspring.core.http.request import Scope
+
 HOPS_MAX = 16
 
 
@@ -15,9 +17,6 @@ class TrustedProxies:
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = [ip_network(network, strict=False) for network in networks]
-
-    def __bool__(self) -> bool:
-        return bool(self._networks)
 
     def trusts(self, address: str) -> bool:
         """Whether `address` is a proxy's, so that its forwarding headers are believed."""
@@ -33,6 +32,16 @@ class TrustedProxies:
                 break
             address = str(hop)
         return address
+
+
+def see_through(proxies: TrustedProxies, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    """Puts the client and scheme that trusted proxies tell of into `scope`, for every layer below."""
+    address, port = scope.get("client") or ("", 0)
+    if proxies.trusts(address):
+        forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        scope["client"] = (proxies.client_of(address, forwarded), port)
+        if headers.get(b"x-forwarded-proto") == b"https":
+            scope["scheme"] = "wss" if scope["type"] == "websocket" else "https"
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:
