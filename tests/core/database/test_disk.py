@@ -16,7 +16,7 @@ from mainspring.core.problems import StorageFull
 from tests.core.database import shelf
 from tests.core.database.shelf import add, book, codes
 from tests.core.database.test_group_commit import started
-from tests.core.database.waiting import until
+from tests.waiting import until
 
 REMOVE = sa.delete(book).where(book.c.code == bindparam("code"))
 

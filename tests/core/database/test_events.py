@@ -11,7 +11,7 @@ from sqlalchemy import bindparam
 from mainspring.core.database.core_tables import log_horizon, log_records
 from mainspring.core.ports import Connection
 from tests.core.database.shelf import add, count
-from tests.core.database.waiting import until
+from tests.waiting import until
 
 FEED = (
     sa.select(log_records.c.id, log_records.c.topic, log_records.c.key, log_records.c.value, log_records.c.headers)

@@ -15,7 +15,7 @@ from mainspring.core.ports import Connection
 from mainspring.core.problems import KeyReused
 from tests.core.database import shelf
 from tests.core.database.shelf import add, codes, count
-from tests.core.database.waiting import until
+from tests.waiting import until
 
 
 def add_once(connection: Connection, code: str) -> bytes:

@@ -17,9 +17,9 @@ from tests.core.database import shelf
 from tests.core.database.cutting_proxy import Cut, CuttingProxy
 from tests.core.database.shelf import add, count
 from tests.core.database.test_group_commit import nodes
-from tests.core.database.waiting import PATIENCE_S, until
 from tests.fixtures_database import PostgresServer, postgres_database
 from tests.needs import need_module
+from tests.waiting import PATIENCE_S, until
 
 need_module("psycopg")
 from mainspring.core.database.postgres import PostgresDatabase  # noqa: E402  only where psycopg is

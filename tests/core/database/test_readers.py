@@ -13,7 +13,7 @@ from mainspring.core.ports import Connection
 from tests.core.database import shelf
 from tests.core.database.shelf import add, count
 from tests.core.database.test_group_commit import ENDLESS_READ, started
-from tests.core.database.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 LONG = sa.text("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300000) SELECT count(*) FROM n")
 
@@ -166,3 +166,11 @@ async def test_a_copy_made_while_writing_is_whole_and_can_be_opened(embedded: Sq
     assert found % 2 == 0 and 2 <= found <= 602
     assert await copy.check() == []
     await copy.stop()
+
+
+async def test_a_reader_out_of_time_from_the_start_never_stays_in_its_transaction(tmp_path: Path) -> None:
+    """As on a machine so busy that the loop is put aside for longer than a read's budget."""
+    database = await started(tmp_path / "test.db", loop_budget_s=0.0)
+    for number in range(600):  # SQLite looks at the deadline once in so many of its instructions
+        assert await database.read(count) == 0, number
+    await database.stop()

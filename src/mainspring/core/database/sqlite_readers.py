@@ -54,8 +54,8 @@ class Reader:
         if connection.error is not None:
             connection.begin_function()
         self.interrupted = False
-        self._deadline = perf_counter() + deadline_s
         self._execute("BEGIN")
+        self._deadline = perf_counter() + deadline_s
         try:
             result = function(connection, *args, **kwargs)
             if connection.error is not None:
@@ -67,8 +67,9 @@ class Reader:
         else:
             return result
         finally:
-            self._deadline = float("inf")  # a deadline that has passed would stop the ROLLBACK as well
-            self._execute("ROLLBACK")
+            self._deadline = float("inf")  # one that has passed would stop the ROLLBACK, or the next BEGIN, as well
+            if self._raw.in_transaction:
+                self._execute("ROLLBACK")
 
     def damage(self) -> list[str]:
         """Reads every page; gives what is damaged."""
