@@ -21,7 +21,7 @@ NEVER = (1 << 63) - 1
 
 
 class Resolver:
-    """The cache of links, at most `links_max` of them. `known` is None until that view is complete."""
+    """The cache of links, at most `links_max` of them, and the view of which codes there are."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Resolver:
         self._mono_ns: Callable[[], int] = clock.mono_ns
         self._cache: Sieve[bytes, bytes | Link] = Sieve(links_max)
         self._stale_ns = round(stale_s * 1e9)
-        self.known: KnownCodes | None = None
+        self.known = KnownCodes(self.changed)
         self._changes = 0
         self.misses = self.unknown = self.loads = 0
         if metrics is not None:
@@ -64,7 +64,7 @@ class Resolver:
         if found is not None:
             return found
         self.misses += 1
-        if self.known is not None and (domain_id, code) not in self.known:
+        if (domain_id, code) not in self.known:
             self.unknown += 1
             return None
         changes = self._changes
@@ -89,8 +89,7 @@ class Resolver:
 
     def made(self, link: Link) -> None:
         """A link was stored: its code is known from now on."""
-        if self.known is not None:
-            self.known.add(link.domain_id, link.code)
+        self.known.add(link.domain_id, link.code)
 
     def changed(self, change: Change) -> None:
         """A link was made or edited, here or elsewhere: what is in memory of it is forgotten."""

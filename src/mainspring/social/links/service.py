@@ -2,7 +2,8 @@
 
 import asyncio
 import importlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from mainspring.core import once as idempotency
 from mainspring.core.accounts import Caller
 from mainspring.core.accounts.passwords import Passwords
 from mainspring.core.clock import Clock
+from mainspring.core.config import Config
 from mainspring.core.once import Once
+from mainspring.core.outbox import OutboxLog
 from mainspring.core.ports import Cache, Connection, Consumer, Database, Log, Record
 from mainspring.core.problems import Conflict, Invalid, Problem, Unauthenticated
 from mainspring.core.telemetry import Metrics
+from mainspring.core.views import ViewKeeper
 from mainspring.primitives.ids import Ids
 from mainspring.primitives.limiter import Limiter
 from mainspring.social.links import listing, rollups, stats, store
@@ -24,7 +28,7 @@ from mainspring.social.links.clicks import Batch, Clicks, decode_batch
 from mainspring.social.links.domains import Domain, Domains
 from mainspring.social.links.drafts import ADMIN, Drafts
 from mainspring.social.links.issuer import Issuer, deployment_key
-from mainspring.social.links.known import Change
+from mainspring.social.links.known import TOPIC, Change, KnownCodes
 from mainspring.social.links.listing import Filter, Order
 from mainspring.social.links.model import BULK_MAX, AliasTaken, Link, LinkEdit, NewLink, State, UnknownLink, UnknownTag
 from mainspring.social.links.resolver import Resolver
@@ -44,6 +48,8 @@ FOLD_CLICKS_MAX = 1_000
 BULK_COST = 100
 """Links that count as one against a token's limit when they are made in one call."""
 DAY_US = rollups.DAY_US
+
+_log = logging.getLogger(__name__)
 
 
 class TagTaken(Conflict):
@@ -67,7 +73,9 @@ class Links:
         clock: Clock,
         settings: LinksSettings | None = None,
         metrics: Metrics | None = None,
+        config: Config | None = None,
     ) -> None:
+        """`config` says where the view of known codes keeps its file; without one it is rebuilt at each start."""
         self.settings = settings = settings or LinksSettings()
         self.clock = clock
         self.domains = Domains(database, settings)
@@ -78,6 +86,22 @@ class Links:
         self.passwords = Passwords(metrics=metrics)
         self.drafts = Drafts(settings, self.domains, self.passwords)
         self._database, self._cache, self._ids, self._limiter = database, cache, ids, limiter
+        self._keeper: ViewKeeper[KnownCodes] | None = None
+        if isinstance(log, OutboxLog):
+            folder = None if config is None else Path(config.data) / "views"
+            self._keeper = ViewKeeper(
+                "links.known",
+                KnownCodes(self._changed),
+                database,
+                log,
+                clock,
+                topics=[TOPIC],
+                version=1,
+                folder=folder,
+                metrics=metrics,
+            )
+            self.resolver.known = self._keeper.view
+        self._tasks: set[asyncio.Task[None]] = set()
         self._issuer: Issuer
         self.visitor_key: bytes
         limiter.define("links.create.anonymous", f"token {settings.anonymous_per_minute}/minute")
@@ -91,13 +115,41 @@ class Links:
         self._issuer = Issuer(self._database, self._ids, self.clock, code_key, self.settings.blocked_words)
         await self.domains.load()
         self.clicks.start()
+        self._in_background(self._know_codes())
 
     async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._keeper is not None and self.resolver.known.ready:
+            await self._keeper.stop()
         await self.clicks.stop()
         self.passwords.close()
 
     def now_us(self) -> int:
         return self.clock.wall_ns() // 1000
+
+    async def _know_codes(self) -> None:
+        """Readies the view; meanwhile unknown codes cost a look into the table, so that nobody waits for it."""
+        if self._keeper is not None:
+            await self._keeper.start()
+            self.resolver.known.ready = True
+
+    def _changed(self, change: Change) -> None:
+        """Something was made or edited, on whichever node."""
+        self.resolver.changed(change)
+        if not change.code:
+            self._in_background(self.domains.load())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._background_done)
+
+    def _background_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a view of links could not be brought up to date", exc_info=error)
 
     # Making
 
@@ -344,7 +396,7 @@ class Links:
                 clicks += len(one.clicks)
                 some.append((one, [rollups.read(click, self.visitors, self.visitor_key) for click in one.clicks]))
             commit = None if records else consumer
-            counts = await self._database.write(self._fold, some, self._ids.take(clicks), self.now_us(), commit)
+            counts = await self._database.write(self._fold, some, self._ids.take(max(1, clicks)), self.now_us(), commit)
             if counts:
                 clicked = {str(id): n for id, n in counts[:200] if id is not None}
                 live = {"clicks": sum(n for _, n in counts), "links": clicked}
