@@ -104,7 +104,7 @@ class Manners:
         self._origins = frozenset(origin.encode() for origin in settings.origins)
         self._proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
         self._policy = (b"content-security-policy", settings.content_security_policy.encode("latin-1"))
-        self._id_prefix = os.urandom(5).hex().encode()
+        self._id_form = os.urandom(5).hex().encode() + b"-%x"
         self._id_last = 0
         self.now_ns = (clock or SystemClock()).mono_ns
         self.body_ns = round(settings.body_timeout_s * 1e9)
@@ -123,7 +123,7 @@ class Manners:
             request_id = given
         else:
             self._id_last += 1
-            request_id = b"%s-%x" % (self._id_prefix, self._id_last)
+            request_id = self._id_form % self._id_last
         scope["mainspring.request_id"] = request_id
         if self._proxies is not None:
             see_through(self._proxies, scope, headers)
@@ -193,15 +193,14 @@ class Manners:
     def dress(self, message: Message, headers: dict[bytes, bytes], request_id: bytes) -> bool:
         """Adds to the head of an answer what belongs there; gives whether its body is to be compressed."""
         kind = b""
-        length = 0
-        untouchable = policed = False
+        long = untouchable = policed = False
         given = message["headers"]
         dressed: list[Header] = [*given, (b"x-request-id", request_id), NOSNIFF]
         for name, value in given:
             if name == b"content-type":
                 kind = value
             elif name == b"content-length":
-                length = int(value)
+                long = len(value) > 4 or int(value) >= COMPRESSED_BYTES_MIN
             elif name == b"content-encoding" or (name == b"cache-control" and b"no-transform" in value):
                 untouchable = True
             elif name == b"content-security-policy":
@@ -215,7 +214,7 @@ class Manners:
             if self.allows(origin := headers.get(b"origin", b"")):
                 dressed += ((b"access-control-allow-origin", origin), EXPOSED)
         message["headers"] = dressed
-        if length < COMPRESSED_BYTES_MIN or untouchable or message["status"] == 206 or not is_textual(kind):
+        if not long or untouchable or message["status"] == 206 or not is_textual(kind):
             return False
         dressed.append((b"vary", b"accept-encoding"))
         return accepts_gzip(headers.get(b"accept-encoding", b""))
