@@ -26,7 +26,9 @@ def conversations(draw_: st.DrawFn) -> tuple[list[Limit], list[tuple[int, str, i
     """Some limits, and asks as (microseconds since the one before, verb, amount, how long ago what it gives back was)."""
     limits = draw_(st.lists(st.builds(Limit, st.just("limit"), rules, st.booleans()), min_size=1, max_size=3))
     whole_us = max(draw.span(one.rule) if not isinstance(one.rule, Penalty) else 10**9 for one in limits) // US
-    step = st.one_of(st.just(0), st.integers(0, whole_us // 4), st.integers(0, 2 * whole_us), st.just(-whole_us * 3 // 2))
+    step = st.one_of(
+        st.just(0), st.integers(0, whole_us // 4), st.integers(0, 2 * whole_us), st.just(-whole_us * 3 // 2)
+    )
     verbs = ["hit", "hit", "hit", "peek", "adjust", "reset"]
     if all(isinstance(one.rule, Concurrency) for one in limits):
         verbs += ["release", "renew"]

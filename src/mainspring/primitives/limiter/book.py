@@ -68,22 +68,28 @@ class Book:
     def ask(self, name: str, keys: Keys, verb: Verb, amount: int, at_ns: int = 0) -> Ask:
         """The question for a store. Raises `UnknownPolicy`, `BadKey` and `BadCost`."""
         plan = self.plan(name)
-        charges = self.charges(plan, (keys,) if isinstance(keys, str) else tuple(keys))
+        charges = self.charges(plan, as_tuple(keys))
         if verb in ("hit", "peek"):
             check_cost(charges, amount)
         return Ask(charges, verb, amount, at_ns)
 
     def charges(self, plan: Plan, keys: tuple[str, ...]) -> tuple[Charge, ...]:
         """What to ask: key n of level n, or every key of the only level, each with its own limits where it has any."""
-        for key in keys:
-            if type(key) is not str:
-                raise BadKey(f"a key is a string, not {type(key).__name__}")
         exceptions = self.overrides.get(plan.name)
         return tuple(
             Charge(bucket, limit, key)
             for depth, key in plan.placed(keys)
             for bucket, limit in (exceptions[key].at(depth) if exceptions and key in exceptions else plan.levels[depth])
         )
+
+
+def as_tuple(keys: Any) -> tuple[str, ...]:
+    """One key or several, as several. Raises `BadKey` where one is no string."""
+    several = (keys,) if isinstance(keys, str) else tuple(keys) if isinstance(keys, Sequence) else (keys,)
+    for key in several:
+        if type(key) is not str:
+            raise BadKey(f"a key is a string, not {type(key).__name__}")
+    return several
 
 
 def check_cost(charges: Sequence[Charge], cost: Any) -> None:
