@@ -179,6 +179,11 @@ class PostgresDatabase:
         self._notices.listen()
         return self._watchers.watch(topic, callback)
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What psycopg needs to connect to this database, for a backup's own connection."""
+        return dict(self._parameters)
+
     def unready(self) -> str | None:
         """Why this database cannot be relied on now, or None where it can."""
         if not self._running:
