@@ -13,6 +13,7 @@ from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.model import FRESH, Rule, State, Verdict
 from mainspring.primitives.limiter.penalties import Penalty
 from mainspring.primitives.limiter.sketch import CELLS, Sketch
+from mainspring.primitives.limiter.store import KEY_LETTERS_MAX
 from mainspring.primitives.limiter.wheel import Wheel
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingWindow
 
@@ -84,6 +85,16 @@ class Arrivals:
             self._sketch = self._sketch or Sketch()
             self._sketch.raise_to(key, -(-tat // self._scale))
 
+    def _added(self, key: str, tat: int, now_ns: int) -> bool:
+        """Adds a key that is new, or says that this is not the simple case."""
+        if now_ns >= self.due_ns:
+            self.sweep(now_ns)
+        if type(key) is not str or len(key) > KEY_LETTERS_MAX or self._sketch or len(self._tats) >= self._max_keys:
+            return False
+        self._tats[key] = tat
+        self._wheel.add(key, -(-tat // self._scale))
+        return True
+
     def sweep(self, now_ns: int) -> None:
         for key in self._wheel.take(now_ns, SWEEP_KEYS):
             tat = self._tats[key]
@@ -111,6 +122,8 @@ class Arrivals:
             now_ns = now()
             tat = find(key)
             if tat is None or cost != 1:
+                if cost == 1 and self._added(key, now_ns + interval, now_ns):
+                    return Decision(True, interval, face, key, now_ns)
                 return slow(key, cost)
             ahead = tat - now_ns
             ahead = ahead + interval if ahead > 0 else interval
@@ -124,9 +137,11 @@ class Arrivals:
         def hit_in_fractions(key: str, cost: int = 1) -> Decision:
             now_ns = now()
             tat = find(key)
-            if tat is None or cost != 1:
-                return slow(key, cost)
             scaled = now_ns * scale
+            if tat is None or cost != 1:
+                if cost == 1 and self._added(key, scaled + interval, now_ns):
+                    return Decision(True, interval, face, key, now_ns)
+                return slow(key, cost)
             ahead = tat - scaled
             ahead = ahead + interval if ahead > 0 else interval
             if ahead <= tolerance:
@@ -234,6 +249,23 @@ class Windows:
                 old.popitem()
             self.due_ns = min(self.due_ns, now_ns + 1_000_000)
 
+    def _added(self, key: str, now_ns: int) -> bool:
+        """Counts the first hit of a key that is new in both windows, or says that this is not the simple case."""
+        if now_ns >= self.due_ns:
+            self.sweep(now_ns)
+        if (
+            type(key) is not str
+            or len(key) > KEY_LETTERS_MAX
+            or key in self._current
+            or key in self._previous
+            or self._sketch
+            or self._previous_sketch
+            or len(self) >= self._max_keys
+        ):
+            return False
+        self._current[key] = 1
+        return True
+
     def items(self, now_ns: int) -> Iterator[tuple[Place, State]]:
         if now_ns >= self.due_ns:
             self.sweep(now_ns)
@@ -253,6 +285,8 @@ class Windows:
             now_ns = now()
             count = self._current.get(key)
             if count is None or cost != 1 or now_ns >= self.due_ns:
+                if cost == 1 and self._added(key, now_ns):
+                    return Decision(True, (1, now_ns - self._start_ns), face, key, now_ns)
                 return slow(key, cost)
             if count < limit:
                 self._current[key] = count = count + 1
@@ -270,6 +304,8 @@ class Windows:
             now_ns = now()
             packed = self._current.get(key)
             if packed is None or cost != 1 or now_ns >= self.due_ns:
+                if cost == 1 and self._added(key, now_ns):
+                    return Decision(True, (1, now_ns - self._start_ns), face, key, now_ns)
                 return slow(key, cost)
             lasted = now_ns - self._start_ns
             if packed > _COUNT:
