@@ -72,6 +72,14 @@ async def test_visits_are_told_apart_by_every_dimension(listener: Listener) -> N
     }
 
 
+async def test_a_visit_before_a_link_was_made_is_not_the_links(listener: Listener) -> None:
+    await visit(listener, "/x", user_agent=FIREFOX)
+    made = await listener.links.create(URL, alias="x")
+    await visit(listener, "/x", user_agent=FIREFOX)
+    await drain(listener.links)
+    assert await listener.links.sums([f"link:{made.id}", "orphan"]) == {f"link:{made.id}": (1, 0), "orphan": (1, 0)}
+
+
 async def test_single_visits_are_kept_for_a_while_and_say_no_more_than_they_may(
     start: Start, database: Database
 ) -> None:

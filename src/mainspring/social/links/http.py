@@ -182,6 +182,10 @@ class AliasView(msgspec.Struct):
     reason: str = ""
 
 
+class YourlsSecret(msgspec.Struct):
+    signature: str
+
+
 class NewReport(msgspec.Struct, forbid_unknown_fields=True):
     short_url: Annotated[str, Meta(max_length=2000)]
     reason: Annotated[str, Meta(max_length=1000)] = ""
@@ -339,6 +343,12 @@ async def edit_domain(host: str, body: DomainEdit, caller: Caller, links: Links)
     must_be_admin(caller)
     changes = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not msgspec.UNSET}
     return _domain_view(await links.edit_domain(host, changes))
+
+
+@routes.get("/yourls", scope="links:write")
+async def yourls(caller: Caller, links: Links) -> YourlsSecret:
+    """The `signature` for YOURLS clients of this account, which can sign moments with it too."""
+    return YourlsSecret(await links.yourls_secret(caller))
 
 
 @routes.get("/alias")

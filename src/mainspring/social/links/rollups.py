@@ -53,6 +53,9 @@ decode_facets = msgspec.msgpack.Decoder(Facets).decode
 Seen = tuple[int, tuple[str, ...], bool]
 """Day, the values of all dimensions in the order of `DIMENSIONS`, whether it is a bot: what clicks have in common."""
 
+FOLLOWED = ("click", "qr")
+"""The kinds of click that led somewhere; all others are orphans, whatever has been made at their code since."""
+
 DIMENSIONS = ("hour", "country", "city", "referrer", "browser", "os", "device", "language", "source")
 
 
@@ -119,12 +122,12 @@ def fold(
     rows: list[dict[str, Any]] = []
     for reading, visit_id in zip(news, visit_ids, strict=False):
         click = reading.click
-        gained = sums[click.domain_id, click.code if (click.domain_id, click.code) in links else ""]
+        known = links.get((click.domain_id, click.code)) if click.kind in FOLLOWED else None
+        gained = sums[click.domain_id, "" if known is None else click.code]
         gained.seen[reading.seen] += 1
         if reading.visitor is not None:
             gained.visitors[reading.seen[0]].add(reading.visitor)
         if keep_visits:
-            known = links.get((click.domain_id, click.code))
             rows.append(_row(visit_id, reading, None if known is None else known[0], url))
     if rows:
         connection.execute_many(ADD_VISIT, rows)
@@ -146,7 +149,7 @@ Known = tuple[int, int | None, Sequence[str]]
 def _links(connection: Connection, news: Sequence[Reading]) -> dict[tuple[int, str], Known]:
     wanted: dict[int, set[str]] = defaultdict(set)
     for reading in news:
-        if reading.click.kind in ("click", "qr"):
+        if reading.click.kind in FOLLOWED:
             wanted[reading.click.domain_id].add(reading.click.code)
     return {
         (domain_id, code): (id, owner, tags or ())

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,23 @@ class Links:
         )
         self.resolver.changed(Change(link.domain_id, link.code))
 
+    # Accounts as YOURLS knows them
+
+    async def yourls_secret(self, by: Caller) -> str:
+        """The secret with which YOURLS clients sign for this account; made at the first call."""
+        key = await self._database.write(deployment_key, f"yourls:{by.account_id or 0}")
+        return key.hex()[:20]
+
+    async def yourls_secrets(self) -> list[tuple[str, Caller]]:
+        """All of these secrets, each with what it lets one do."""
+        rows = await self._database.read(store.secrets, "yourls:")
+        return [(key.hex()[:20], _yourls_caller(int(name.partition(":")[2]))) for name, key in rows]
+
+    async def yourls_account(self, secret: str) -> Caller | None:
+        """Whose secret this is."""
+        found = [caller for known, caller in await self.yourls_secrets() if compare_digest(known, secret)]
+        return found[0] if found else None
+
     # Visits
 
     async def crawlable(self, domain: Domain) -> list[str]:
@@ -423,6 +441,11 @@ def _visible(link: Link | None, by: Caller) -> Link:
     if link is None or link.state is State.deleted or not (by.may(ADMIN) or link.owner == by.account_id):
         raise UnknownLink
     return link
+
+
+def _yourls_caller(account_id: int) -> Caller:
+    scopes = frozenset({"links:read", "links:write"}) if account_id else frozenset({"links:*"})
+    return Caller(account_id or None, "yourls", "token", scopes)
 
 
 def _own(wanted: Filter, by: Caller) -> Filter:

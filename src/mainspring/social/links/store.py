@@ -13,7 +13,7 @@ from mainspring.core.ports import Connection
 from mainspring.core.problems import PreconditionFailed
 from mainspring.social.links.known import TOPIC, Change, encode_change
 from mainspring.social.links.model import Link, State, UnknownLink
-from mainspring.social.links.tables import history, link, report, rollup, tag
+from mainspring.social.links.tables import history, link, report, rollup, secret, tag
 
 COLUMNS = tuple(link.c[name] for name in Link.__struct_fields__)
 ALL_TIME = -1
@@ -67,6 +67,9 @@ CRAWLABLE = (
     sa.select(link.c.code)
     .where(link.c.domain_id == sa.bindparam("domain_id"), link.c.crawlable, link.c.state == State.active)
     .limit(5_000)
+)
+SECRETS = sa.select(secret.c.name, secret.c.value).where(
+    secret.c.name >= sa.bindparam("prefix"), secret.c.name < sa.bindparam("end")
 )
 ADD_REPORT = (
     insert(report)
@@ -229,6 +232,11 @@ def _update(connection: Connection, after: Link) -> None:
 
 def tag_exists(connection: Connection, name: str) -> bool:
     return connection.execute(TAGGED, {"tag": name}).first() is not None
+
+
+def secrets(connection: Connection, prefix: str) -> list[tuple[str, bytes]]:
+    rows = connection.execute(SECRETS, {"prefix": prefix, "end": prefix + "~"})
+    return [(name, bytes(value)) for name, value in rows]
 
 
 def crawlable(connection: Connection, domain_id: int) -> list[str]:

@@ -68,11 +68,11 @@ def checked(url: str, *, schemes: Collection[str], own: Collection[str] = (), pr
         target = f"{scheme}:{quote(rest, safe=_URL_LETTERS)}"
     else:
         host = _ascii_host(host)
-        if not private and is_private(host):
-            raise PrivateTarget(f"{host} is not on the public internet", pointer="/url")
         authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
         if authority in own or host in own:
             raise WouldLoop(f"{authority} is one of this server's own hosts", pointer="/url")
+        if not private and is_private(host):
+            raise PrivateTarget(f"{host} is not on the public internet", pointer="/url")
         credentials = parts.netloc.rpartition("@")[0]
         tail = rest[2 + len(parts.netloc) :]
         user = quote(credentials, safe="%:!$&'()*+,;=~") + "@" if credentials else ""

@@ -14,22 +14,24 @@ from mainspring.social.links import pages, shlink
 from mainspring.social.links.redirects import Redirects
 from mainspring.social.links.service import Links
 from mainspring.social.links.shlink import Shlink
+from mainspring.social.links.yourls import Yourls
 from mainspring.wire.http1 import Http1Server
 
 
 def application(links: Links, accounts: Accounts, config: Config, clock: Clock) -> Http1Server:
     """What listens on port 8410."""
     redirects = Redirects(links, tuple(config.trusted_proxies))
-    dialects = Dialects(redirects, Shlink(links, accounts))
+    dialects = Dialects(redirects, Shlink(links, accounts), Yourls(links, accounts))
     return Http1Server(redirects.quick, Manners(dialects, loopback=False, clock=clock))
 
 
 class Dialects:
     """An ASGI application that is several: whose words a request speaks decides who answers, and how errors look."""
 
-    def __init__(self, redirects: Redirects, rest: Shlink) -> None:
+    def __init__(self, redirects: Redirects, rest: Shlink, yourls: Yourls) -> None:
         self._visits = asgi(redirects.handle, problem=_page)
         self._shlink = rest.router.application(problem=shlink.problem)
+        self._yourls = asgi(yourls.handle)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._whose(scope)(scope, receive, send)
@@ -38,6 +40,8 @@ class Dialects:
         path: str = scope["path"]
         if path.startswith("/rest/"):
             return self._shlink
+        if path == "/yourls-api.php":
+            return self._yourls
         return self._visits
 
 
