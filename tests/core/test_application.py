@@ -126,3 +126,19 @@ def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
 def test_help_is_quick_to_import_nothing_heavy() -> None:
     code = "import sys; import mainspring.cli; print([m for m in ('sqlalchemy', 'granian', 'psycopg') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_backup_taken_while_it_runs_brings_everything_back(start_server: StartServer, tmp_path: Path) -> None:
+    server = start_server("ids")
+    server.call("POST", "api/ids/sequences/invoice", {"count": 10})
+    saved = json.loads(server.command("backup", str(tmp_path / "monday"), "--json"))
+    assert saved["files"] >= 1
+    with pytest.raises(AssertionError, match="exists already"):
+        server.command("backup", str(tmp_path / "monday"))
+    server.call("POST", "api/ids/sequences/invoice", {"count": 10})
+    with pytest.raises(AssertionError, match="in use"):
+        server.command("restore", str(tmp_path / "monday"), "--force")
+    server.stop()
+    run_command("restore", str(tmp_path / "monday"), "--data", str(tmp_path / "restored"))
+    restored = start_server("ids", data="restored")
+    assert int(restored.call("POST", "api/ids/sequences/invoice", {"count": 1})["first"]) > 10

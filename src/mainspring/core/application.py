@@ -145,10 +145,7 @@ class Mainspring:
 
     async def migrate(self) -> list[str]:
         """Brings the tables of every system to this version; gives the systems' names."""
-        with_tables = [one for one in self._systems.manifests.values() if one.tables and not one.missing_extra()]
-        for manifest in with_tables:
-            await self._prepare(manifest)
-        return [one.name for one in with_tables]
+        return await prepare_all(await self._wiring.get(Database))
 
     async def _close(self) -> None:
         if self._doors is not None:
@@ -181,14 +178,11 @@ class Mainspring:
         return MemoryCache(self.clock, self.config.cache_bytes_max, self.metrics)
 
     async def _open_accounts(self, database: Database) -> Accounts:
-        from .accounts import tables
-
-        await database.prepare("accounts", tables.tables, Path(tables.__file__).parent / "migrations")
+        await _prepare_accounts(database)
         return Accounts(database, self.clock, metrics=self.metrics)
 
     async def _prepare(self, manifest: Manifest) -> None:
-        database: Database = await self._wiring.get(Database)
-        await database.prepare(manifest.name, resolve(manifest.tables), manifest.folder / "migrations")
+        await _prepare_system(await self._wiring.get(Database), manifest)
 
     async def _tell_address(self, _request: dict[str, Any]) -> dict[str, str]:
         return {"address": self.address}
@@ -208,10 +202,31 @@ class Mainspring:
         await self.accounts.revoke_token(ONE_CLICK, int(request["id"]))
         return {}
 
-    async def _back_up(self, request: dict[str, Any]) -> Any:
+    async def _back_up(self, request: dict[str, Any]) -> dict[str, Any]:
         from .backup import backup
 
-        return await backup(await self._wiring.get(Database), Path(str(request["target"])))
+        database: Database = await self._wiring.get(Database)
+        saved = await backup(database, Path(str(request["target"])), data=Path(self.config.data), clock=self.clock)
+        return {"files": len(saved.files), "size_bytes": saved.size_bytes, "created_at": saved.created_at}
+
+
+async def prepare_all(database: Database) -> list[str]:
+    """Brings the tables of accounts and of every installed system to this version; gives the systems' names."""
+    await _prepare_accounts(database)
+    with_tables = [one for one in manifests().values() if one.tables and not one.missing_extra()]
+    for manifest in with_tables:
+        await _prepare_system(database, manifest)
+    return [one.name for one in with_tables]
+
+
+async def _prepare_accounts(database: Database) -> None:
+    from .accounts import tables
+
+    await database.prepare("accounts", tables.tables, Path(tables.__file__).parent / "migrations")
+
+
+async def _prepare_system(database: Database, manifest: Manifest) -> None:
+    await database.prepare(manifest.name, resolve(manifest.tables), manifest.folder / "migrations")
 
 
 def describe(
