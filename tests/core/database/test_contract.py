@@ -68,6 +68,10 @@ async def test_among_many_at_once_only_those_that_raise_change_nothing(shelves: 
 async def test_a_read_that_tries_to_write_is_refused(shelves: Database) -> None:
     with pytest.raises(ReadOnly):
         await shelves.read(add, "a")
+    with pytest.raises(ReadOnly):
+        await shelves.read(lambda connection: connection.emit("books", b"value"))
+    with pytest.raises(ReadOnly):
+        await shelves.read(lambda connection: connection.after_commit(lambda: None))
     assert await shelves.read(count) == 0
     await shelves.write(add, "a")
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mainspring.core.database import Int64, Metadata, Violation, read_committed
+from mainspring.core.database import Int64, Metadata, SchemaError, Violation, read_committed
+from mainspring.core.database.core_tables import log_records
 from mainspring.core.ports import Connection
 from mainspring.core.problems import Unavailable
+from mainspring.core.telemetry import Metrics
 from tests.core.database import shelf
 from tests.core.database.cutting_proxy import Cut, CuttingProxy
 from tests.core.database.shelf import add, count
@@ -204,28 +206,12 @@ async def test_a_node_is_woken_by_what_another_node_emits(
 async def test_writes_that_do_not_touch_each_other_never_collide_over_their_marks(
     postgres: PostgresDatabase, postgres_server: PostgresServer
 ) -> None:
-    retries: list[str] = []
-
-    class Retries:
-        def labels(self, reason: str) -> Any:
-            retries.append(reason)
-            return self
-
-        def inc(self) -> None: ...
-
-        def observe(self, seconds: float) -> None: ...
-
-    class Registry:
-        def counter(self, *_: Any) -> Retries:
-            return Retries()
-
-        histogram = counter
-
+    metrics = Metrics()
     dsn = f"{postgres_server.dsn()} options='{postgres._parameters['options']}'"
-    counted = PostgresDatabase(dsn, pool_size=8, patience_s=PATIENCE_S, metrics=Registry())  # type: ignore[arg-type]
+    counted = PostgresDatabase(dsn, pool_size=8, patience_s=PATIENCE_S, metrics=metrics)
     await counted.start()
     await asyncio.gather(*(counted.write(add_pair, number) for number in range(300)))
-    assert retries == []
+    assert "database_retries_total{" not in metrics.exposition().decode()
     await counted.stop()
 
 
@@ -277,3 +263,14 @@ async def test_a_small_write_takes_few_round_trips(postgres: PostgresDatabase, m
     await postgres.write(add, "b")
     monkeypatch.undo()
     assert len([each for each in sent if "set_config" not in each]) == 3
+
+
+async def test_events_from_a_server_with_higher_transaction_ids_are_not_passed_over_in_silence(
+    postgres: PostgresDatabase, postgres_server: PostgresServer
+) -> None:
+    restored = {"id": 2**62, "topic": "books", "value": b"", "at_us": 0}
+    await postgres.write(lambda connection: connection.execute(sa.insert(log_records), restored).rowcount)
+    dsn = f"{postgres_server.dsn()} options='{postgres._parameters['options']}'"
+    node = PostgresDatabase(dsn, pool_size=1, patience_s=PATIENCE_S)
+    with pytest.raises(SchemaError, match="pg_resetwal with a next transaction id above 4398046511104"):
+        await node.start()

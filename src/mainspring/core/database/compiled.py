@@ -23,6 +23,23 @@ from mainspring.core.ports import Row
 PLANS_MAX = 4096
 """Statements built anew on every call would fill the memory; past this many the table starts over."""
 
+NOT_IN_A_TRANSACTION = frozenset(
+    [
+        "ABORT",
+        "ATTACH",
+        "BEGIN",
+        "COMMIT",
+        "DETACH",
+        "END",
+        "PRAGMA",
+        "RELEASE",
+        "ROLLBACK",
+        "SAVEPOINT",
+        "START",
+        "VACUUM",
+    ]
+)
+
 Parameters = Mapping[str, Any]
 Processor = Callable[[Any], Any]
 Steps = Sequence[tuple[str, Processor | None]]
@@ -130,6 +147,9 @@ def _takes_its_columns_from_parameters(statement: Executable) -> bool:
 
 
 def _refuse_unsupported(compiled: SQLCompiler) -> None:
+    first_word = compiled.string.lstrip().partition(" ")[0].rstrip(";").upper()
+    if first_word in NOT_IN_A_TRANSACTION:
+        raise TypeError(f"{first_word} is not for functions: returning commits, raising rolls back")
     if compiled.literal_execute_params:
         raise TypeError("parameters that are written into the SQL (literal_execute) are not supported")
     prefetched = [*compiled.insert_prefetch, *compiled.update_prefetch] if compiled.compile_state is not None else []
@@ -172,11 +192,13 @@ def _binder(
         return lambda parameters: merging(parameters) if parameters else constant
     if given and not given.keys().isdisjoint(names):
         return _merging(steps, given)
+    if len(names) == 1:
+        only, process = steps[0]
+        if process is not None:
+            return lambda parameters: (process(parameters[only]),)
+        return lambda parameters: (parameters[only],)
     if any(step for _, step in steps):
         return lambda parameters: [step(parameters[name]) if step else parameters[name] for name, step in steps]
-    if len(names) == 1:
-        only = names[0]
-        return lambda parameters: (parameters[only],)
     return itemgetter(*names)
 
 
@@ -193,9 +215,7 @@ def _converter(processors: list[Processor | None]) -> Callable[[Row], Row] | Non
         return None
 
     def convert(row: Row) -> Row:
-        return tuple(
-            step(value) if step and value is not None else value for step, value in zip(processors, row, strict=True)
-        )
+        return tuple(step(value) if step else value for step, value in zip(processors, row, strict=True))
 
     return convert
 

@@ -71,6 +71,12 @@ FORGET_MARKS = sa.delete(write_marks).where(write_marks.c.at_us < sa.bindparam("
 OFFSET_BITS = 20
 """At most a million events in one transaction; 43 bits of transaction ids last 27 years at 10,000 a second."""
 
+NEWEST_AND_NEXT_OFFSET = sa.text(
+    "SELECT greatest(0, (SELECT max(id) FROM log_records), (SELECT max(position) FROM log_positions)), "
+    f"pg_current_xact_id()::text::bigint << {OFFSET_BITS}"
+)
+"""On PostgreSQL: the newest offset that anybody has seen, and the least that a transaction can now give."""
+
 
 class log_horizon(GenericFunction[int]):
     """Every `log_records.id` below this is final: no transaction can still commit one."""

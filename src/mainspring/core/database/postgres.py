@@ -26,6 +26,7 @@ from mainspring.core.clock import Clock, SystemClock
 from mainspring.core.database import core_tables, idempotency
 from mainspring.core.database.compiled import Plans
 from mainspring.core.database.dialects import postgres_dialect
+from mainspring.core.database.errors import SchemaError
 from mainspring.core.database.isolation import read_committed
 from mainspring.core.database.postgres_notices import Notices
 from mainspring.core.database.postgres_session import Outcome, Session
@@ -80,6 +81,8 @@ class PostgresDatabase:
         self._parameters = _connection_parameters(dsn)
         self._pool_size = pool_size
         self._waiting_max = waiting_max
+        self._read_deadline_s = read_deadline_s
+        self._write_deadline_s = write_deadline_s
         self._patience_s = patience_s
         self._plans = Plans(postgres_dialect())
         self._prepared = Prepared()
@@ -94,18 +97,9 @@ class PostgresDatabase:
         self._sweeper: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         self._notices = Notices(self._parameters, self._node, self._stopping, self._wake_from_afar)
-        self._observe_seconds, count_retry = _instruments(metrics)
-        self._session: Callable[[int], Session] = lambda number: Session(
-            self._parameters,
-            f"mainspring/{self._node}/{number}",
-            self._plans,
-            self.clock,
-            self._stopping,
-            read_deadline_s=read_deadline_s,
-            write_deadline_s=write_deadline_s,
-            patience_s=patience_s,
-            count_retry=lambda reason: self._on_loop(count_retry, reason),
-        )
+        self._observe_seconds, self._count_retry = _instruments(metrics)
+        if metrics is not None:
+            metrics.gauge("database_transactions_waiting", "Not answered yet", sample=lambda: self._waiting)
 
     async def start(self) -> None:
         """Connects and prepares the tables of the database itself. Raises `Unavailable` where no server answers."""
@@ -120,6 +114,7 @@ class PostgresDatabase:
         try:
             await self.prepare("core", core_tables.tables, Path(__file__).parent / "migrations")
             await self.prepare("core_postgres", core_tables.postgres_tables)
+            await self.write(_refuse_offsets_of_another_server)
             await self.write(_forget_old_marks, self.clock.wall_ns() // 1000 - OLD_MARKS_US)
         except BaseException:
             await self.stop()
@@ -184,6 +179,10 @@ class PostgresDatabase:
         """What psycopg needs to connect to this database, for a backup's own connection."""
         return dict(self._parameters)
 
+    async def scrub(self) -> bool:
+        """Nothing: deleted rows go when the server's own vacuum comes round, and its log as it is set up."""
+        return True
+
     def unready(self) -> str | None:
         """Why this database cannot be relied on now, or None where it can."""
         if not self._running:
@@ -207,7 +206,17 @@ class PostgresDatabase:
 
     def _serve(self, number: int) -> None:
         """One thread's life."""
-        session = self._session(number)
+        session = Session(
+            self._parameters,
+            f"mainspring/{self._node}/{number}",
+            self._plans,
+            self.clock,
+            self._stopping,
+            read_deadline_s=self._read_deadline_s,
+            write_deadline_s=self._write_deadline_s,
+            patience_s=self._patience_s,
+            count_retry=lambda reason: self._on_loop(self._count_retry, reason),
+        )
         while (job := self._queue.get()) is not None:
             if job.future.cancelled():
                 continue
@@ -306,6 +315,17 @@ def _connection_parameters(dsn: str) -> dict[str, Any]:
 @read_committed
 def _forget_old_marks(connection: Connection, before_us: int) -> None:
     connection.execute(core_tables.FORGET_MARKS, {"before_us": before_us})
+
+
+@read_committed
+def _refuse_offsets_of_another_server(connection: Connection) -> None:
+    """Offsets of events are made of transaction ids: behind those that are there, new events would never be read."""
+    newest, next_offset = connection.execute(core_tables.NEWEST_AND_NEXT_OFFSET).all()[0]
+    if newest >= next_offset:
+        raise SchemaError(
+            f"this server's transaction ids are behind those of the events it holds, as after a restore from a dump: "
+            f"stop it and run pg_resetwal with a next transaction id above {newest >> core_tables.OFFSET_BITS}"
+        )
 
 
 def _log_failure(future: asyncio.Future[Any]) -> None:

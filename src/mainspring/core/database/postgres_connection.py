@@ -82,7 +82,9 @@ class PostgresConnection:
 
     dialect = "postgresql"
 
-    def __init__(self, raw: psycopg.Connection[Any], plans: Plans, clock: Clock, deadline: float) -> None:
+    def __init__(
+        self, raw: psycopg.Connection[Any], plans: Plans, clock: Clock, deadline: float, *, writes: bool
+    ) -> None:
         self.error: BaseException | None = None
         self.hooks: list[Callable[[], None]] = []
         self.topics: set[str] = set()
@@ -92,6 +94,7 @@ class PostgresConnection:
         self._plans = plans
         self._clock = clock
         self._deadline = deadline
+        self._writes = writes
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
         given = NONE if parameters is None else parameters
@@ -120,6 +123,8 @@ class PostgresConnection:
         return cursor.rowcount
 
     def after_commit(self, hook: Callable[[], None]) -> None:
+        if not self._writes:
+            self._fail(ReadOnly("a read commits nothing, so nothing can follow it"))
         self.hooks.append(hook)
 
     def emit(

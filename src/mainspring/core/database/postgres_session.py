@@ -100,7 +100,9 @@ class Session:
         give_up = perf_counter() + self._patience_s
         while True:
             raw = self._connected(give_up)
-            connection = PostgresConnection(raw, self._plans, self._clock, perf_counter() + self._read_deadline_s)
+            connection = PostgresConnection(
+                raw, self._plans, self._clock, perf_counter() + self._read_deadline_s, writes=False
+            )
             try:
                 raw.execute(self._begin_read)
                 result = function(connection, *args, **kwargs)
@@ -127,7 +129,9 @@ class Session:
         conflicts = duplicates = 0
         while True:
             raw = self._connected(give_up)
-            connection = PostgresConnection(raw, self._plans, self._clock, perf_counter() + self._write_deadline_s)
+            connection = PostgresConnection(
+                raw, self._plans, self._clock, perf_counter() + self._write_deadline_s, writes=True
+            )
             committing = False
             try:
                 raw.execute(f"BEGIN ISOLATION LEVEL {isolation}".encode())

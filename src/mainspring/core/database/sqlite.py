@@ -71,8 +71,6 @@ class SqliteDatabase:
     ) -> None:
         self.path = Path(path)
         self.clock: Clock = clock or SystemClock()
-        self._loop_budget_s = loop_budget_s
-        self._read_deadline_s = read_deadline_s
         self._waiting_max = writes_waiting_max
         self._plans = Plans(sqlite_dialect())
         self._watchers = Watchers()
@@ -86,23 +84,26 @@ class SqliteDatabase:
         self._damaged: Damaged | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._readers: Readers
-        self._observe_group, self._observe_commit, self._count_failed = _instruments(metrics)
+        self._observe_group, self._observe_commit, self._count_failed, count_moved = _instruments(metrics)
+        self._readers = Readers(
+            self.path,
+            self._plans,
+            self.clock,
+            loop_budget_s=loop_budget_s,
+            deadline_s=read_deadline_s,
+            count_moved=count_moved,
+        )
+        if metrics is not None:
+            metrics.gauge("database_writes_waiting", "Writes not answered yet", sample=lambda: self._waiting)
 
     async def start(self) -> None:
         """Opens the file and prepares the tables of the database itself. Raises `Damaged` or `Unavailable`."""
         self._loop = asyncio.get_running_loop()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._writer.open()
-        self._readers = Readers(
-            self.path,
-            self._plans,
-            self.clock,
-            loop_budget_s=self._loop_budget_s,
-            deadline_s=self._read_deadline_s,
-        )
         self._running = True
         try:
+            self._readers.open()
             await self.prepare("core", core_tables.tables, Path(__file__).parent / "migrations")
         except BaseException:
             await self.stop()
@@ -165,6 +166,13 @@ class SqliteDatabase:
     async def check(self) -> list[str]:
         """Reads every page of the file; gives what is damaged, nothing where all is well."""
         return await self._readers.in_thread(Reader.damage)
+
+    async def scrub(self) -> bool:
+        """Folds the write-ahead log into the file, where deleted bytes have been overwritten, and empties it.
+
+        Gives False where a running read still needs the log; it then waits for nobody.
+        """
+        return await self._alone(_empty_log)
 
     async def backup_to(self, target: Path) -> None:
         """Copies the database, as it is now, to the new file `target`, while all goes on. Syncs it before returning."""
@@ -243,6 +251,16 @@ class SqliteDatabase:
                 logger.exception("sweeping stored results")
 
 
+def _empty_log(raw: Any) -> bool:
+    waits_ms = raw.execute("PRAGMA busy_timeout").fetchone()[0]
+    raw.execute("PRAGMA busy_timeout=0").close()
+    try:
+        busy: int = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={waits_ms}").close()
+    return not busy
+
+
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
     if not future.done():
         if error is None:
@@ -251,14 +269,16 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
             future.set_exception(error)
 
 
-def _instruments(metrics: Metrics | None) -> tuple[Observe, Observe, Observe]:
+def _instruments(metrics: Metrics | None) -> tuple[Observe, Observe, Observe, Observe]:
     if metrics is None:
-        return _ignore, _ignore, _ignore
+        return _ignore, _ignore, _ignore, _ignore
     group = metrics.histogram("database_group_size", "Writes that shared one commit", buckets=GROUP_BUCKETS)
     commit = metrics.histogram(
         "database_commit_seconds", "From a group's first function to the end of its commit", buckets=SECONDS_BUCKETS
     )
-    return group.observe, commit.observe, metrics.counter("database_writes_failed", "Writes whose function raised").inc
+    failed = metrics.counter("database_writes_failed", "Writes whose function raised")
+    moved = metrics.counter("database_reads_moved", "Reads that took too long on the event loop")
+    return group.observe, commit.observe, failed.inc, moved.inc
 
 
 def _ignore(value: float = 1) -> None:

@@ -47,6 +47,7 @@ def open_connection(path: Path, *, cache_kib: int, busy_timeout_s: float) -> Any
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            "secure_delete=ON",  # what is deleted is overwritten; a deletion costs no measurable time more
             "wal_autocheckpoint=0",  # only the writer checkpoints, between groups
             "journal_size_limit=67108864",
             f"cache_size=-{cache_kib}",
@@ -125,8 +126,7 @@ class SqliteConnection:
 
     dialect = "sqlite"
 
-    def __init__(self, raw: Any, plans: Plans, clock: Clock) -> None:
-        self.raw = raw
+    def __init__(self, raw: Any, plans: Plans, clock: Clock, *, writes: bool) -> None:
         self.error: BaseException | None = None
         self.hooks: list[Callable[[], None]] = []
         self.topics: set[str] = set()
@@ -135,6 +135,7 @@ class SqliteConnection:
         self._lookup = plans.get
         self._cursor = raw.cursor
         self._clock = clock
+        self._writes = writes
 
     def begin_function(self) -> None:
         self.error = None
@@ -177,6 +178,8 @@ class SqliteConnection:
             return changed
 
     def after_commit(self, hook: Callable[[], None]) -> None:
+        if not self._writes:
+            self._fail(ReadOnly("a read commits nothing, so nothing can follow it"))
         self.hooks.append(hook)
 
     def emit(

@@ -45,7 +45,7 @@ class Reader:
         self._raw.execute("PRAGMA query_only=ON").close()
         self._raw.set_progress_handler(self._is_over, INSTRUCTIONS_PER_LOOK)
         self._execute = self._raw.cursor().execute
-        self._connection = SqliteConnection(self._raw, plans, clock)
+        self._connection = SqliteConnection(self._raw, plans, clock, writes=False)
         self._deadline = float("inf")
         self.interrupted = False
 
@@ -104,7 +104,16 @@ class Reader:
 class Readers:
     """All reading connections of one database. Belongs to the event loop."""
 
-    def __init__(self, path: Path, plans: Plans, clock: Clock, *, loop_budget_s: float, deadline_s: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        plans: Plans,
+        clock: Clock,
+        *,
+        loop_budget_s: float,
+        deadline_s: float,
+        count_moved: Callable[[float], None],
+    ) -> None:
         self._path = path
         self._plans = plans
         self._clock = clock
@@ -115,8 +124,13 @@ class Readers:
         self._mine = threading.local()
         self._opened: list[Reader] = []
         self._waiting = 0
-        self.moved = 0
-        self._here = Reader(path, plans, clock, cache_kib=8192, busy_timeout_s=0)
+        self._count_moved = count_moved
+        self._here: Reader
+
+    def open(self) -> None:
+        """Opens the loop's own connection; those of the threads are opened when first needed."""
+        self._here = Reader(self._path, self._plans, self._clock, cache_kib=8192, busy_timeout_s=0)
+        self._opened.append(self._here)
 
     async def read(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         """Runs `function` here or in a thread. Raises `Timeout` past the deadline and `Unavailable` when all is full."""
@@ -131,7 +145,7 @@ class Readers:
             except Exception as error:
                 if not here.interrupted and not _is_busy(error):
                     raise
-            self.moved += 1
+            self._count_moved(1)
             if compiled == self._plans.compiled:
                 self._remember(key)
         return await self.in_thread(lambda reader: reader.run(self._deadline_s, function, args, kwargs))
@@ -151,7 +165,6 @@ class Readers:
         self._threads.shutdown()
         for reader in self._opened:
             reader.close()
-        self._here.close()
 
     def _with_reader(self, work: Callable[[Reader], T]) -> T:
         reader: Reader | None = getattr(self._mine, "reader", None)

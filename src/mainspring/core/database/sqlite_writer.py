@@ -39,7 +39,8 @@ CAREFUL_GROUPS = 64
 """How many groups after a failure are run with savepoints from the start."""
 
 SLOW_S = 0.05
-"""A function that holds everybody else up for longer than this is logged: it must be split."""
+NAME_EVERY_S = 60.0
+"""A function that holds everybody else up for longer than this is named in the log, once a minute: it must be split."""
 
 SPARE_PAGES = 64
 INSTRUCTIONS_PER_LOOK = 10_000
@@ -112,6 +113,7 @@ class Writer:
         self._careful_groups = 0
         self._one_by_one = 0
         self._unlooked_jobs = 0
+        self._named: dict[str, float] = {}
         self._raw: Any = None
         self._connection: SqliteConnection
 
@@ -120,7 +122,7 @@ class Writer:
         self._raw = open_connection(self._path, cache_kib=16_384, busy_timeout_s=5)
         self._raw.set_progress_handler(self._is_over, INSTRUCTIONS_PER_LOOK)
         self._execute = self._raw.cursor().execute
-        self._connection = SqliteConnection(self._raw, self._plans, self._clock)
+        self._connection = SqliteConnection(self._raw, self._plans, self._clock, writes=True)
         self._disk.look(perf_counter())
         self._thread.start()
 
@@ -232,6 +234,12 @@ class Writer:
             if now - started > GROUP_S_MAX:
                 break
         return ran, None
+
+    def _name_slow(self, job: Job, seconds: float, now: float) -> None:
+        name = function_name(job.function)
+        if now - self._named.get(name, float("-inf")) > NAME_EVERY_S:
+            self._named[name] = now
+            logger.warning("%s held all writers for %.0f ms: split it", name, seconds * 1000)
 
     def _call(self, job: Job) -> None:
         connection = self._connection

@@ -56,7 +56,7 @@ class Bool(TypeDecorator[bool]):
         return None
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
-        return bool if dialect.name == "sqlite" else None
+        return _truth if dialect.name == "sqlite" else None
 
 
 class Bytes(TypeDecorator[bytes]):
@@ -82,7 +82,7 @@ class Json(TypeDecorator[Any]):
         return _json_text
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
-        return msgspec.json.decode
+        return _json_value
 
 
 def _without_nul(value: Any) -> Any:
@@ -93,3 +93,11 @@ def _without_nul(value: Any) -> Any:
 
 def _json_text(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _json_value(text: str | None) -> Any:
+    return None if text is None else msgspec.json.decode(text)
+
+
+def _truth(number: int | None) -> bool | None:
+    return None if number is None else bool(number)
