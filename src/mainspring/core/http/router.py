@@ -95,19 +95,23 @@ class Methods(Generic[T]):
 
 
 class Table(Generic[T]):
-    """Values by template and method, found by a request's path below `prefix`."""
+    """Values by template and method, found by a request's path below `prefix`; the empty template is `prefix` itself."""
 
     def __init__(self, prefix: str = "") -> None:
         self._matcher: Matcher[Methods[T]] = Matcher()
+        self._whole: Methods[T] | None = None
         self._prefix = f"{prefix}/"
         self._raw_prefix = self._prefix.encode()
         self._start = len(self._prefix)
 
     def add(self, method: str, template: str, value: T) -> None:
-        methods = self._matcher.get(template)
+        methods = self._matcher.get(template) if template else self._whole
         if methods is None:
             methods = Methods(template)
-            self._matcher.add(template, methods)
+            if template:
+                self._matcher.add(template, methods)
+            else:
+                self._whole = methods
         methods.add(method, value)
 
     def find(self, scope: Scope) -> tuple[Methods[T], list[str]] | None:
@@ -117,7 +121,7 @@ class Table(Generic[T]):
             return self._find_encoded(raw)
         path: str = scope["path"]
         if not path.startswith(self._prefix):
-            return None
+            return (self._whole, []) if self._whole is not None and path == self._prefix[:-1] else None
         return self._matcher.match_segments(path[self._start :].split("/"))
 
     def _find_encoded(self, raw: bytes) -> tuple[Methods[T], list[str]] | None:
