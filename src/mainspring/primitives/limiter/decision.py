@@ -20,6 +20,8 @@ class Face(msgspec.Struct, frozen=True):
     limits: tuple[Limit, ...]
     read: Callable[[bool, Any], Sequence[Verdict]] = lambda _, verdicts: verdicts
     settle: "Callable[[Decision, int], Awaitable[None]] | None" = None
+    brief: Callable[[Any], tuple[int, int]] | None = None
+    """Of a quick path, whose decisions all have this very face: what remains, and the nanoseconds until all is there."""
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):

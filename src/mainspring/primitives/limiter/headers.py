@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mainspring.primitives.limiter.decide import Limit
 from mainspring.primitives.limiter.decision import Decision
-from mainspring.primitives.limiter.model import Verdict
+from mainspring.primitives.limiter.model import Rule, Verdict
 from mainspring.primitives.limiter.penalties import Penalty
 
 Headers = tuple[tuple[str, str], ...]
@@ -24,7 +24,7 @@ def headers(decision: Decision, *, partition_key: bytes = b"") -> Headers:
     fields = []
     if parts:
         fields.append(("ratelimit-policy", ", ".join(policy_item(limit, partition_key) for limit, _ in parts)))
-        fields.append(("ratelimit", ", ".join(state_item(limit, verdict) for limit, verdict in parts)))
+        fields.append(("ratelimit", ", ".join(state_item(limit.name, limit.rule, verdict) for limit, verdict in parts)))
     if not decision.allowed:
         fields.append(("retry-after", str(retry_after_s(decision))))
     return tuple(fields)
@@ -73,9 +73,9 @@ def policy_item(limit: Limit, partition_key: bytes = b"") -> str:
     return f"{item};pk=:{b64encode(partition_key).decode()}:" if partition_key else item
 
 
-def state_item(limit: Limit, verdict: Verdict) -> str:
-    retry = max(1, _seconds_up(verdict.retry_ns)) if verdict.retry_ns else _seconds_up(verdict.reset_ns)
-    return f"{_string(limit.name)};r={0 if isinstance(limit.rule, Penalty) else verdict.remaining};t={retry}"
+def state_item(name: str, rule: Rule, verdict: Verdict) -> str:
+    seconds = max(1, _seconds_up(verdict.retry_ns)) if verdict.retry_ns else _seconds_up(verdict.reset_ns)
+    return f"{_string(name)};r={0 if isinstance(rule, Penalty) else verdict.remaining};t={seconds}"
 
 
 def _string(text: str) -> str:

@@ -16,7 +16,7 @@ from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Counter, Metrics
 from mainspring.primitives.limiter.book import Book, Keys, slots
 from mainspring.primitives.limiter.concurrency import Concurrency
-from mainspring.primitives.limiter.decide import Ask, Outcome
+from mainspring.primitives.limiter.decide import Ask, Limit, Outcome
 from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.lines import Lines
 from mainspring.primitives.limiter.memory import MemoryStore
@@ -24,7 +24,7 @@ from mainspring.primitives.limiter.model import BadCost, BadPolicy, StoreAway
 from mainspring.primitives.limiter.plans import Plan, Written
 from mainspring.primitives.limiter.policies import Fail
 from mainspring.primitives.limiter.slots import Slot
-from mainspring.primitives.limiter.states import Slow
+from mainspring.primitives.limiter.states import Reading, Slow
 from mainspring.primitives.limiter.store import KeyState, Store
 
 Watcher = Callable[[Decision], None]
@@ -173,7 +173,11 @@ class Limiter:
             return self._decision(policy, ask, key, self._local.answer(ask), "memory")
 
         if policy not in self._book.overrides and not any(limit.shadow for limit in plan.limits):
-            quick = self._local.quick(plan, lambda limits, read: Face(policy, limits, read, self._settle), slow)
+
+            def face(limits: tuple[Limit, ...], reading: Reading) -> Face:
+                return Face(policy, limits, reading.read, self._settle, reading.brief)
+
+            quick = self._local.quick(plan, face, slow)
             self._hot[policy] = quick, self._decided.labels(policy, "allowed"), self._decided.labels(policy, "refused")
 
     async def _decide(self, policy: str, key: Keys, cost: int) -> Decision:

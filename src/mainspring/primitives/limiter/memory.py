@@ -17,7 +17,16 @@ from mainspring.primitives.limiter.decide import Ask, Limit, Outcome, answer
 from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.model import Rule
 from mainspring.primitives.limiter.plans import Plan, Written
-from mainspring.primitives.limiter.states import Arrivals, Shelf, Slow, Windows, read_arrival, read_window, shelf
+from mainspring.primitives.limiter.states import (
+    Arrivals,
+    Reading,
+    Shelf,
+    Slow,
+    Windows,
+    read_arrival,
+    read_window,
+    shelf,
+)
 from mainspring.primitives.limiter.store import KeyState, place
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingWindow
 
@@ -68,7 +77,7 @@ class MemoryStore:
         for bucket in [one for one in self._shelves if one.startswith(f"{policy}/") and one not in buckets]:
             del self._shelves[bucket]
 
-    def quick(self, plan: Plan, face: Callable[..., Face], slow: Slow) -> Slow:
+    def quick(self, plan: Plan, face: Callable[[tuple[Limit, ...], Reading], Face], slow: Slow) -> Slow:
         """A hit on one key of `plan` for a cost of 1: as fast as Python goes for the usual algorithms, else `slow`."""
         if len(plan.limits) != 1 or plan.limits[0].shadow:
             return slow
@@ -163,7 +172,7 @@ class MemoryLimiter:
         if plan and policy not in self._book.overrides:
             self._quick[policy] = self._store.quick(
                 plan,
-                lambda limits, read: Face(policy, limits, read),
+                lambda limits, reading: Face(policy, limits, reading.read, None, reading.brief),
                 lambda key, cost: self._ask(policy, key, cost),
             )
 

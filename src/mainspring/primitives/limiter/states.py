@@ -6,7 +6,7 @@ holds both to the same answers. At `max_keys` new keys share a sketch instead, w
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
 from mainspring.primitives.limiter.decision import Decision, Face
@@ -24,6 +24,13 @@ Place = str | bytes
 """A key, or the digest of a long one."""
 
 Slow = Callable[[str, int], Decision]
+
+
+class Reading(NamedTuple):
+    """How to read the figures of a quick path: as verdicts, and, of one that passed, the two numbers of a header."""
+
+    read: Callable[[bool, Any], list[Verdict]]
+    brief: Callable[[Any], tuple[int, int]]
 
 
 class Shelf(Protocol):
@@ -154,17 +161,23 @@ class Arrivals:
         return hit if scale == 1 else hit_in_fractions
 
 
-def read_arrival(rule: TokenBucket) -> Callable[[bool, Any], list[Verdict]]:
+def read_arrival(rule: TokenBucket) -> Reading:
     """Reads what `Arrivals.quick` leaves behind, or verdicts."""
+    interval, tolerance, scale = rule.cell.interval, rule.cell.tolerance, rule.cell.scale
 
     def read(allowed: bool, figures: Any) -> list[Verdict]:
         if type(figures) is not int:
             return list(figures)
         if allowed:
             return [rule.hit((figures,), 0, 0)[1]]
-        return [rule.hit((figures - rule.cell.interval,), 0, 1)[1]]
+        return [rule.hit((figures - interval,), 0, 1)[1]]
 
-    return read
+    def brief(figures: Any) -> tuple[int, int]:
+        if type(figures) is not int:
+            return figures[0].remaining, figures[0].reset_ns
+        return (tolerance - figures) // interval, figures // scale
+
+    return Reading(read, brief)
 
 
 _COUNT = (1 << 32) - 1
@@ -320,9 +333,9 @@ class Windows:
         return hit
 
 
-def read_window(rule: FixedWindow | SlidingWindow) -> Callable[[bool, Any], list[Verdict]]:
+def read_window(rule: FixedWindow | SlidingWindow) -> Reading:
     """Reads what the closures of `Windows` leave behind, or verdicts."""
-    sliding = isinstance(rule, SlidingWindow)
+    sliding, limit, span_ns = isinstance(rule, SlidingWindow), rule.limit, rule.span_ns
 
     def read(allowed: bool, figures: Any) -> list[Verdict]:
         if not figures or type(figures[0]) is not int:
@@ -331,7 +344,14 @@ def read_window(rule: FixedWindow | SlidingWindow) -> Callable[[bool, Any], list
         state = (-lasted_ns, packed & _COUNT, packed >> 32) if sliding else (-lasted_ns, packed)
         return [rule.hit(state, 0, 0 if allowed else 1)[1]]
 
-    return read
+    def brief(figures: Any) -> tuple[int, int]:
+        packed, lasted_ns = figures if type(figures[0]) is int else (_COUNT + 1, 0)
+        if packed > _COUNT:  # the last window counts too: the rule knows how
+            verdict = read(True, figures)[0]
+            return verdict.remaining, verdict.reset_ns
+        return limit - packed, (2 * span_ns if sliding else span_ns) - lasted_ns
+
+    return Reading(read, brief)
 
 
 class States:
