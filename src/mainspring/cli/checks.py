@@ -73,7 +73,7 @@ def lock(upgrade: bool) -> None:
         subprocess.check_call(
             [
                 *(str(root / ".venv" / "uv"), "pip", "compile", "--quiet", "--generate-hashes", "--universal"),
-                *("--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url"),
+                *("--python-version", "3.11", "--no-header", "--no-annotate"),
                 *(["--upgrade"] if upgrade else []),
                 *(*sources, "-o", f"locks/{name}.txt"),
             ],
