@@ -129,7 +129,12 @@ class Manners:
             see_through(self._proxies, scope, headers)
         serving.set(scope)
         method = scope["method"]
-        exchange = (_Exchange if method == "GET" else _Upload)(self, headers, request_id, receive, send)
+        exchange: _Exchange
+        if method == "GET":
+            exchange = _Exchange(self, headers, request_id, send)
+        else:
+            exchange = upload = _Upload(self, headers, request_id, receive, send)
+            receive = upload.receive
         self._deadlines.add(exchange)
         try:
             if headers.get(b"host") not in self._hosts_seen and not self._knows(headers.get(b"host", b"")):
@@ -137,7 +142,7 @@ class Manners:
             if method == "OPTIONS" and (allowed := self._preflight(headers)) is not None:
                 await allowed.send(scope, exchange.send)
             else:
-                await self._app(scope, exchange.receive, exchange.send)
+                await self._app(scope, receive, exchange.send)
         except asyncio.CancelledError:
             if not exchange.overdue or exchange.status or exchange.task is None:
                 raise
@@ -231,7 +236,6 @@ class _Exchange:
         "_send",
         "deadline_ns",
         "overdue",
-        "receive",
         "started_ns",
         "status",
         "task",
@@ -239,13 +243,10 @@ class _Exchange:
 
     task: asyncio.Task[Any] | None
 
-    def __init__(
-        self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, receive: Receive, send: Send
-    ) -> None:
+    def __init__(self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, send: Send) -> None:
         self._manners = manners
         self._headers = headers
         self._request_id = request_id
-        self.receive = receive
         self._send = send
         self._head: Message | None = None
         self.overdue = False
@@ -294,12 +295,12 @@ class _Upload(_Exchange):
     def __init__(
         self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, receive: Receive, send: Send
     ) -> None:
-        super().__init__(manners, headers, request_id, self._receive, send)
+        super().__init__(manners, headers, request_id, send)
         self._source = receive
         self._reading = self._complete = False
         self._received_bytes = 0
 
-    async def _receive(self) -> Message:
+    async def receive(self) -> Message:
         if self._complete:
             return await self._source()
         manners = self._manners
