@@ -129,7 +129,7 @@ def read_manifest(source: Path) -> Manifest:
         raise BackupError(f"{source} is not a backup: {error.strerror}") from None
     try:
         sealed = msgspec.json.decode(content, type=_Sealed)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise BackupError(f"{source / MANIFEST} is damaged, or of a later version: {error}") from None
     manifest = sealed.manifest
     if sealed.sha256 != _digest(manifest):

@@ -1,6 +1,6 @@
 """A backup of one kind of database put into the other: row by row, into tables that this version of the code has made.
 
-Both kinds hold the same values: integers, text, bytes, booleans (0 and 1 in a file) and floating-point numbers.
+Both kinds hold the same values: integers, text, bytes, and booleans, which are 0 and 1 in a file.
 """
 
 import re
@@ -33,9 +33,9 @@ _READ: dict[str, Callable[[bytes], Any]] = {
     "integer": int,
     "smallint": int,
     "text": bytes.decode,
+    "character varying": bytes.decode,
     "boolean": lambda text: int(text == b"t"),
     "bytea": lambda text: bytes.fromhex(text[2:].decode()),
-    "double precision": float,
 }
 
 

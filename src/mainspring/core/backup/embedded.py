@@ -58,6 +58,6 @@ def begin_new_history(file: Path) -> None:
     """Gives the order of events a new name, because what others noted about the old one is not true of this file."""
     raw = opened(file)
     try:
-        raw.execute(NAME_HISTORY, (secrets.randbits(62),))
+        raw.execute(NAME_HISTORY, (-1 - secrets.randbits(62),))
     finally:
         raw.close()

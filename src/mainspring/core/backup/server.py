@@ -21,12 +21,15 @@ SHARED_LOCK = "SELECT pg_advisory_xact_lock(hashtext('mainspring.revisions ' || 
 
 
 class Column(msgspec.Struct, frozen=True):
-    """`definition` is the rest of its line in CREATE TABLE; `counter` the next number of its sequence, where it has one."""
+    """`definition` is the rest of its line in CREATE TABLE.
+
+    `counter` is the last number of its sequence and whether it was given out, where it has one.
+    """
 
     name: str
     type: str
     definition: str
-    counter: int | None = None
+    counter: tuple[int, bool] | None = None
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -141,7 +144,7 @@ def begin_new_history(raw: psycopg.Connection[Any]) -> None:
     raw.execute("UPDATE log_records SET id = new FROM renumbered WHERE log_records.id = -1 - renumbered.id")
     raw.execute(
         "INSERT INTO log_positions (consumer_group, topic, position) "
-        "VALUES ('', '', (random() * 4611686018427387903)::bigint) "
+        "VALUES ('', '', -1 - (random() * 4611686018427387903)::bigint) "
         "ON CONFLICT (consumer_group, topic) DO UPDATE SET position = excluded.position"
     )
 
@@ -169,7 +172,7 @@ def set_counters(raw: psycopg.Connection[Any]) -> None:
         for column, *_, sequence in raw.execute(FIND_COLUMNS, (oid,)).fetchall():
             if sequence is not None:
                 raw.execute(
-                    SQL("SELECT setval({}, coalesce((SELECT max({}) FROM {}), 0) + 1, false)").format(
+                    SQL("SELECT setval({0}, greatest(1, max({1})), max({1}) IS NOT NULL) FROM {2}").format(
                         Literal(sequence), Identifier(column), Identifier(table)
                     )
                 )
@@ -212,7 +215,7 @@ def _column(raw: psycopg.Connection[Any], table: str, row: tuple[Any, ...]) -> C
         parts.append(SQL("COLLATE {}").format(Identifier(collation)).as_string(raw))
     counter = None
     if sequence is not None:
-        counter = raw.execute(f"SELECT last_value + is_called::int FROM {sequence}".encode()).fetchone()[0]  # type: ignore[index]
+        counter = raw.execute(f"SELECT last_value, is_called FROM {sequence}".encode()).fetchone()  # type: ignore[index]
         parts.append(f"GENERATED {'ALWAYS' if identity == 'a' else 'BY DEFAULT'} AS IDENTITY")
     elif default is not None:
         parts.append(f"DEFAULT {default}")
@@ -273,6 +276,6 @@ def _load_rows(
     for column in table.columns:
         if column.counter is not None:
             raw.execute(
-                "SELECT setval(pg_get_serial_sequence(quote_ident(%s), %s), %s, false)",
-                (table.name, column.name, column.counter),
+                "SELECT setval(pg_get_serial_sequence(quote_ident(%s), %s), %s, %s)",
+                (table.name, column.name, *column.counter),
             )

@@ -124,7 +124,7 @@ class OutboxLog:
         """The number that names this database's history of offsets; another one after a restore."""
         number = await self._database.read(transactions.history)
         if number is None:
-            await self._database.write(transactions.name_history, self._random.getrandbits(62))
+            await self._database.write(transactions.name_history, -1 - self._random.getrandbits(62))
             number = await self._database.read(transactions.history)
         assert number is not None
         return number

@@ -2,8 +2,8 @@
 
 An event's offset is its row's id, which rises in commit order on both databases: see `core.database.core_tables`. Rows of
 `log_positions` say how far a group has come in a topic. Two kinds of row there belong to no group: group '' with a topic
-says up to where that topic has been pruned; group '' without a topic names, by a random number, the history that offsets
-belong to, so that what was noted about another history (before a restore) is recognised.
+says up to where that topic has been pruned; group '' without a topic names, by a random number below zero, the history
+that offsets belong to, so that what was noted about another history (before a restore) is recognised.
 """
 
 from collections.abc import Iterator, Sequence
