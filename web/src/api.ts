@@ -64,7 +64,10 @@ export function live<T>(path: string, onMessage: (message: T) => void, onState?:
       pause = 500
       onState?.(true)
     }
-    socket.onmessage = (event) => onMessage(JSON.parse(event.data as string) as T)
+    socket.onmessage = (event) => {
+      // The server keeps a silent socket open with these (wire/websocket.py).
+      if (event.data !== '{"type":"ping"}') onMessage(JSON.parse(event.data as string) as T)
+    }
     socket.onclose = () => {
       onState?.(false)
       if (!stopped) timer = setTimeout(connect, (pause = Math.min(pause * 2, 15_000)))

@@ -19,7 +19,18 @@ from typing import Any, TypeVar
 import msgspec
 
 from mainspring.core.http.request import Channel, headers_of
-from mainspring.wire.frames import ABNORMAL, INVALID_DATA, NO_CODE, NORMAL, TOO_BIG, TRY_LATER
+from mainspring.core.problems import Problem
+from mainspring.wire.frames import (
+    ABNORMAL,
+    GOING_AWAY,
+    INTERNAL,
+    INVALID_DATA,
+    NO_CODE,
+    NORMAL,
+    POLICY,
+    TOO_BIG,
+    TRY_LATER,
+)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -104,20 +115,28 @@ class Socket(ABC):
 async def open_channel(
     channel: Channel, limits: Limits | None = None, *, subprotocol: str | None = None
 ) -> "AsyncIterator[ChannelSocket]":
-    """Accepts the WebSocket of a route. Leaving the block closes it; a client that leaves ends the block, quietly."""
+    """Accepts the WebSocket of a route. Leaving the block closes it, a `Problem` with its detail (1008); a client that
+    leaves ends the block, quietly."""
     if (await channel.receive())["type"] != "websocket.connect":
         return
     await channel.send({"type": "websocket.accept", "subprotocol": subprotocol})
     socket = ChannelSocket(channel, limits or Limits())
+    end: tuple[int, str] = (NORMAL, "")
     try:
         yield socket
     except SocketClosed:
         pass
+    except Problem as problem:
+        end = (POLICY, problem.detail)
     except asyncio.CancelledError:
+        end = (GOING_AWAY, "")
         if not socket.has_ended_its_handler():
             raise
+    except Exception:
+        end = (INTERNAL, "")
+        raise
     finally:
-        await socket.close()
+        await socket.close(*end)
 
 
 class ChannelSocket(Socket):
@@ -215,6 +234,9 @@ class ChannelSocket(Socket):
             await self._unread.put(data)
         self._gone = True
         self._end(message.get("code", NO_CODE), message.get("reason") or "")
+        # The server writes its part of the closing handshake with whatever is sent next.
+        with contextlib.suppress(Exception):
+            await self._channel.send({"type": "websocket.close"})
 
     async def _write(self) -> None:
         try:
