@@ -63,14 +63,11 @@ class Domains:
         self.default = Domain(0, parts.netloc.lower(), strategy=settings.strategy, alphabet=settings.alphabet)
         self._by_host: dict[str, Domain] = {self.default.host: self.default}
         self._by_id: dict[int, Domain] = {0: self.default}
+        self.only_default = True
 
     @property
     def hosts(self) -> Mapping[str, Domain]:
         return self._by_host
-
-    @property
-    def only_default(self) -> bool:
-        return len(self._by_id) == 1
 
     async def load(self) -> None:
         rows = await self._database.read(_all)
@@ -80,6 +77,7 @@ class Domains:
         self.default = msgspec.structs.replace(domains.get(0, self.default), **fixed)
         self._by_id = {**domains, 0: self.default}
         self._by_host = {one.host: one for one in self._by_id.values()}
+        self.only_default = len(self._by_id) == 1
 
     def serving(self, host: str) -> Domain:
         """The domain that a visitor with this `Host` sees; whoever comes by an unknown name sees the default one."""

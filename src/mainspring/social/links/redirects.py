@@ -29,6 +29,7 @@ class Redirects:
         self._links = links
         self._trusted = trusted
         self._cached = links.resolver.cached
+        self._domains = links.domains
         self._note = links.clicks.note
         self._wall_ns = links.clock.wall_ns
         self._cache_s = links.settings.cache_s
@@ -41,7 +42,7 @@ class Redirects:
         start = head.find(b"/") + 1
         code = head[start : head.find(b" ", start)]
         location = self._cached(code)
-        if type(location) is not bytes or not self._links.domains.only_default:
+        if type(location) is not bytes or not self._domains.only_default:
             return None
         at_us = self._wall_ns() // 1000
         if at_us // 1_000_000 != self._second:

@@ -6,8 +6,8 @@ A batch is folded in one transaction with the note that it was, so that it count
 in any order, because sums commute.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,8 @@ from sqlalchemy.dialects.postgresql import insert
 from mainspring.core.ports import Connection
 from mainspring.social.links.clicks import Batch, Click
 from mainspring.social.links.store import ALL_TIME
-from mainspring.social.links.tables import batch, link, rollup, visit
+from mainspring.social.links.tables import batch as batches
+from mainspring.social.links.tables import link, rollup, visit
 from mainspring.social.links.targets import host_of
 from mainspring.social.links.visitors import Visitors, languages, pseudonym
 
@@ -30,20 +31,23 @@ Facets = dict[str, dict[str, list[int]]]
 """{dimension: {key: [clicks, of them bots]}}"""
 
 NOTE_BATCH = (
-    insert(batch)
-    .values({c.name: sa.bindparam(c.name) for c in batch.c})
+    insert(batches)
+    .values({c.name: sa.bindparam(c.name) for c in batches.c})
     .on_conflict_do_nothing()
-    .returning(batch.c.sequence)
+    .returning(batches.c.sequence)
 )
 LINKS = sa.select(link.c.code, link.c.id, link.c.owner, link.c.tags).where(
     link.c.domain_id == sa.bindparam("domain_id"), link.c.code.in_(sa.bindparam("codes", expanding=True))
 )
-GET = sa.select(rollup.c.n, rollup.c.bots, rollup.c.facets, rollup.c.visitors).where(
-    rollup.c.scope == sa.bindparam("scope"), rollup.c.day == sa.bindparam("day")
+GET = sa.select(rollup.c.scope, rollup.c.n, rollup.c.bots, rollup.c.facets, rollup.c.visitors).where(
+    rollup.c.day == sa.bindparam("day"), rollup.c.scope.in_(sa.bindparam("scopes", expanding=True))
 )
-PUT = insert(rollup).values({c.name: sa.bindparam(c.name) for c in rollup.c})
-PUT = PUT.on_conflict_do_update(
-    index_elements=["scope", "day"], set_={name: PUT.excluded[name] for name in ("n", "bots", "facets", "visitors")}
+_put = insert(rollup).values({c.name: sa.bindparam(c.name) for c in rollup.c})
+PUT = _put.on_conflict_do_update(
+    index_elements=["scope", "day"], set_={name: _put.excluded[name] for name in ("n", "bots", "facets", "visitors")}
+)
+ADD = _put.on_conflict_do_update(
+    index_elements=["scope", "day"], set_={name: rollup.c[name] + _put.excluded[name] for name in ("n", "bots")}
 )
 ADD_VISIT = sa.insert(visit)
 
@@ -59,19 +63,20 @@ FOLLOWED = ("click", "qr")
 DIMENSIONS = ("hour", "country", "city", "referrer", "browser", "os", "device", "language", "source")
 
 
-class Sum:
+class Gain:
     """What one scope gains."""
 
     __slots__ = ("seen", "visitors")
 
     def __init__(self) -> None:
-        self.seen: Counter[Seen] = Counter()
-        self.visitors: dict[int, set[bytes]] = defaultdict(set)
+        self.seen: dict[Seen, int] = {}
+        self.visitors: dict[int, set[bytes]] = {}
 
-    def add(self, other: "Sum") -> None:
-        self.seen.update(other.seen)
+    def add(self, other: "Gain") -> None:
+        for seen, n in other.seen.items():
+            self.seen[seen] = self.seen.get(seen, 0) + n
         for day, visitors in other.visitors.items():
-            self.visitors[day] |= visitors
+            self.visitors.setdefault(day, set()).update(visitors)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -101,45 +106,40 @@ def read(click: Click, visitors: Visitors, key: bytes) -> Reading:
 
 def fold(
     connection: Connection,
-    batches: Sequence[tuple[Batch, Sequence[Reading]]],
-    visit_ids: Iterable[int],
+    batch: Batch,
+    news: Sequence[Reading],
+    visit_ids: Sequence[int],
     url: Callable[[int, str], str],
     at_us: int,
     *,
     keep_visits: bool,
 ) -> list[tuple[int | None, int]]:
-    """Adds the batches that were not added before; gives (link id, clicks) of what was, None for orphans."""
-    news = [
-        reading
-        for one, readings in batches
-        if connection.execute(NOTE_BATCH, {"node": one.node, "sequence": one.sequence, "at_us": at_us}).first()
-        for reading in readings
-    ]
-    if not news:
+    """Adds a batch, read as `news`, unless it was added before; gives (link id, clicks), None for orphans."""
+    noted = connection.execute(NOTE_BATCH, {"node": batch.node, "sequence": batch.sequence, "at_us": at_us})
+    if noted.first() is None or not news:
         return []
     links = _links(connection, news)
-    sums: dict[tuple[int, str], Sum] = defaultdict(Sum)
+    gains: dict[tuple[int, str], Gain] = defaultdict(Gain)
     rows: list[dict[str, Any]] = []
     for reading, visit_id in zip(news, visit_ids, strict=False):
         click = reading.click
         known = links.get((click.domain_id, click.code)) if click.kind in FOLLOWED else None
-        gained = sums[click.domain_id, "" if known is None else click.code]
-        gained.seen[reading.seen] += 1
+        gain = gains[click.domain_id, "" if known is None else click.code]
+        gain.seen[reading.seen] = gain.seen.get(reading.seen, 0) + 1
         if reading.visitor is not None:
-            gained.visitors[reading.seen[0]].add(reading.visitor)
+            gain.visitors.setdefault(reading.seen[0], set()).add(reading.visitor)
         if keep_visits:
             rows.append(_row(visit_id, reading, None if known is None else known[0], url))
     if rows:
         connection.execute_many(ADD_VISIT, rows)
-    scopes: dict[str, Sum] = defaultdict(Sum)
+    scopes: dict[str, Gain] = defaultdict(Gain)
     counts: list[tuple[int | None, int]] = []
-    for (domain_id, code), gained in sums.items():
+    for (domain_id, code), gain in gains.items():
         known = links.get((domain_id, code))
-        counts.append((None if known is None else known[0], gained.seen.total()))
+        counts.append((None if known is None else known[0], sum(gain.seen.values())))
         for scope in _scopes(domain_id, known):
-            scopes[scope].add(gained)
-    for scope in sorted(scopes):
-        _put(connection, scope, scopes[scope])
+            scopes[scope].add(gain)
+    _store(connection, scopes)
     return counts
 
 
@@ -184,34 +184,35 @@ def _row(id: int, reading: Reading, link_id: int | None, url: Callable[[int, str
     }
 
 
-def _put(connection: Connection, scope: str, gained: Sum) -> None:
-    by_day: dict[int, list[tuple[Seen, int]]] = defaultdict(list)
-    for seen, n in gained.seen.items():
-        by_day[seen[0]].append((seen, n))
-    total = bots = 0
-    for day, counts in by_day.items():
-        n = sum(count for _, count in counts)
-        automatic = sum(count for seen, count in counts if seen[2])
-        row = connection.execute(GET, {"scope": scope, "day": day}).first()
-        known_n, known_bots, known_facets, known_visitors = row or (0, 0, None, None)
-        facets = _add_facets({} if known_facets is None else decode_facets(known_facets), counts)
-        connection.execute(
-            PUT,
-            {
-                "scope": scope,
-                "day": day,
-                "n": known_n + n,
-                "bots": known_bots + automatic,
-                "facets": encode_facets(facets),
-                "visitors": _add_visitors(known_visitors, gained.visitors.get(day)),
-            },
-        )
-        total += n
-        bots += automatic
-    row = connection.execute(GET, {"scope": scope, "day": ALL_TIME}).first()
-    known_n, known_bots = (row[0], row[1]) if row else (0, 0)
-    sums = {"scope": scope, "day": ALL_TIME, "n": known_n + total, "bots": known_bots + bots}
-    connection.execute(PUT, {**sums, "facets": b"\x80", "visitors": None})
+def _store(connection: Connection, scopes: Mapping[str, Gain]) -> None:
+    """Adds each scope's gain to its days and to its sums of all time, in the same order on every node."""
+    days: dict[int, dict[str, list[tuple[Seen, int]]]] = defaultdict(lambda: defaultdict(list))
+    sums = []
+    for scope in sorted(scopes):
+        n, bots = _count(scopes[scope].seen.items())
+        sums.append({"scope": scope, "day": ALL_TIME, "n": n, "bots": bots, "facets": b"\x80", "visitors": None})
+        for seen, some in scopes[scope].seen.items():
+            days[seen[0]][scope].append((seen, some))
+    for day, gained in sorted(days.items()):
+        known = {row[0]: row[1:] for row in connection.execute(GET, {"day": day, "scopes": list(gained)})}
+        rows = []
+        for scope, counts in gained.items():
+            n, bots, facets, visitors = known.get(scope, (0, 0, b"\x80", None))
+            more, more_bots = _count(counts)
+            row = {"scope": scope, "day": day, "n": n + more, "bots": bots + more_bots}
+            row["facets"] = encode_facets(_add_facets(decode_facets(facets), counts))
+            row["visitors"] = _add_visitors(visitors, scopes[scope].visitors.get(day))
+            rows.append(row)
+        connection.execute_many(PUT, rows)
+    connection.execute_many(ADD, sums)
+
+
+def _count(counts: Iterable[tuple[Seen, int]]) -> tuple[int, int]:
+    n = bots = 0
+    for seen, some in counts:
+        n += some
+        bots += some if seen[2] else 0
+    return n, bots
 
 
 def _add_facets(facets: Facets, counts: Sequence[tuple[Seen, int]]) -> Facets:

@@ -45,7 +45,10 @@ LIVE = "links.live"
 LOCAL = Caller(None, "local", "local", frozenset({"*"}))
 """Who calls from the same process: an embedding program, a test."""
 
-FOLD_CLICKS_MAX = 1_000
+FOLD_REST = 4
+"""After a part of a backlog the fold rests this many times as long as it took: redirects come first."""
+CREATE_AT_ONCE = 100
+"""How many links one transaction makes at most, so that it holds up nobody else."""
 BULK_COST = 100
 """Links that count as one against a token's limit when they are made in one call."""
 DAY_US = rollups.DAY_US
@@ -184,7 +187,7 @@ class Links:
     async def add_many(
         self, wanted: Sequence[NewLink], by: Caller = LOCAL, *, address: str | None = None
     ) -> list[Link | Problem]:
-        """Makes up to 1,000 links in one transaction; each has its own result, and one that fails harms no other."""
+        """Makes up to 1,000 links; each has its own result, and one that fails harms no other."""
         if not 0 < len(wanted) <= BULK_MAX:
             raise Invalid(f"1 to {BULK_MAX} links at once", pointer="/links")
         await self._admit(by, address, -(-len(wanted) // BULK_COST))
@@ -197,7 +200,10 @@ class Links:
                 results.append(UnknownLink())
             except Problem as problem:
                 results.append(problem)
-        made = await self._database.write(self._create_many, [tuple(rest) for _, *rest in drafts])
+        made: list[Link | None] = []
+        for first in range(0, len(drafts), CREATE_AT_ONCE):
+            some = [tuple(rest) for _, *rest in drafts[first : first + CREATE_AT_ONCE]]
+            made += await self._database.write(self._create_many, some)
         for (place, draft, *_), link in zip(drafts, made, strict=True):
             if link is not None:
                 results[place] = link
@@ -402,31 +408,36 @@ class Links:
         return total
 
     async def fold(self, batch: list[Record], consumer: Consumer) -> None:
-        """Adds the clicks of log records to the sums, a thousand in a transaction, each record exactly once."""
+        """Adds the clicks of log records to the sums, each record in a transaction of its own and exactly once."""
         await self.visitors.prepare()
         await _load_sketches()
-        records = [decode_batch(record.value) for record in batch]
-        while records:
-            some: list[tuple[Batch, list[Reading]]] = []
-            clicks = 0
-            while records and (not some or clicks + len(records[0].clicks) <= FOLD_CLICKS_MAX):
-                one = records.pop(0)
-                clicks += len(one.clicks)
-                some.append((one, [rollups.read(click, self.visitors, self.visitor_key) for click in one.clicks]))
-            commit = None if records else consumer
-            counts = await self._database.write(self._fold, some, self._ids.take(max(1, clicks)), self.now_us(), commit)
+        for place, record in enumerate(batch, 1):
+            began_ns = self.clock.mono_ns()
+            one = decode_batch(record.value)
+            readings = [rollups.read(click, self.visitors, self.visitor_key) for click in one.clicks]
+            visit_ids = self._ids.take(max(1, len(readings)))
+            last = consumer if place == len(batch) else None
+            counts = await self._database.write(self._fold, one, readings, visit_ids, self.now_us(), last)
             if counts:
                 clicked = {str(id): n for id, n in counts[:200] if id is not None}
                 live = {"clicks": sum(n for _, n in counts), "links": clicked}
                 await self._cache.publish(LIVE, msgspec.json.encode(live))
+            if place < len(batch):
+                await self.clock.sleep(FOLD_REST * (self.clock.mono_ns() - began_ns) / 1e9)
 
     def _fold(
-        self, connection: Connection, some: Any, visit_ids: Sequence[int], at_us: int, consumer: Consumer | None
+        self,
+        connection: Connection,
+        one: Batch,
+        readings: Sequence[Reading],
+        visit_ids: Sequence[int],
+        at_us: int,
+        last: Consumer | None,
     ) -> list[tuple[int | None, int]]:
         keep = self.settings.visits_days > 0
-        counts = rollups.fold(connection, some, visit_ids, self.domains.url, at_us, keep_visits=keep)
-        if consumer is not None:
-            consumer.commit_in(connection)
+        counts = rollups.fold(connection, one, readings, visit_ids, self.domains.url, at_us, keep_visits=keep)
+        if last is not None:
+            last.commit_in(connection)
         return counts
 
     async def sweep(self) -> None:

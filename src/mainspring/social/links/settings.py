@@ -37,3 +37,10 @@ class LinksSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ] = 0
     geo_file: Annotated[str, Meta(description="MaxMind DB file (.mmdb) for countries and cities")] = ""
     visits_days: Annotated[int, Meta(ge=0, description="Days that single visits are kept; charts stay")] = 90
+    privatebin: Annotated[bool, Meta(description="Anybody may send sealed pastes by the PrivateBin dialect")] = True
+    paste_bytes_max: Annotated[int, Meta(ge=1, le=64 << 20, description="Bytes of a paste made with a token")] = (
+        10 << 20
+    )
+    anonymous_paste_bytes_max: Annotated[
+        int, Meta(ge=1, le=64 << 20, description="Bytes of a paste made without a token")
+    ] = 1 << 20

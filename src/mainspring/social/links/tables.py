@@ -131,3 +131,6 @@ report = tables.table(
     sa.Column("reason", Text, nullable=False),
     sa.UniqueConstraint("link_id", "reporter"),
 )
+
+# Pastes declare theirs in the same metadata.
+from mainspring.social.links import paste_tables as paste_tables  # noqa: E402

@@ -23,7 +23,8 @@ TARGET_BYTES_MAX = 8_192
 _URL_LETTERS = "!#$%&'()*+,/:;=?@[]~"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*\.?")
-_PRIVATE_NAMES = ("localhost", "local", "internal", "lan", "home.arpa")
+_NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
+_PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
 class InvalidTarget(Problem):
@@ -92,16 +93,14 @@ def host_of(url: str) -> str:
 
 def is_private(host: str) -> bool:
     """Whether a host is an address or a name of no public network; every spelling of IPv4 that browsers read counts."""
-    if ":" not in host and re.fullmatch(r"(?:0x)?[0-9a-f]+", host.rstrip(".").rpartition(".")[2]):
-        try:
-            host = socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
-        except OSError:
-            pass
+    name = host.rstrip(".")
+    if ":" not in name and not _NUMBER.fullmatch(name.rpartition(".")[2]):
+        return "." not in name or name.endswith(_PRIVATE_NAMES)
     try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        name = host.rstrip(".")
-        return "." not in name or name.endswith(tuple("." + suffix for suffix in _PRIVATE_NAMES))
+        address = host if ":" in host else socket.inet_ntoa(socket.inet_aton(name))
+        return not ipaddress.ip_address(address).is_global
+    except (ValueError, OSError):
+        return True
 
 
 def with_query(target: str, query: str) -> str:
