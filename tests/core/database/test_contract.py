@@ -340,3 +340,17 @@ async def test_a_stopped_database_refuses_and_has_finished_what_it_accepted(shel
         with pytest.raises(Unavailable):
             await attempt()
     await shelves.stop()
+
+
+async def test_a_write_may_change_the_table_that_it_is_looking_through(shelves: Database) -> None:
+    def double_all(connection: Connection) -> int:
+        seen = 0
+        for (code,) in connection.execute(shelf.CODES):
+            add(connection, f"{code}+")
+            seen += 1
+        return seen
+
+    for number in range(50):
+        await shelves.write(add, f"{number:02}")
+    assert await shelves.write(double_all) == 50
+    assert await shelves.read(count) == 100

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mainspring.core.database import Int64, Metadata, SchemaError, Text, core_tables
+from mainspring.core.database import Int64, Metadata, SchemaError, Text, Violation, core_tables
 from mainspring.core.database.baseline import difference, write
 from mainspring.core.database.revisions import create_statements, newest_revision, read_baseline
 from mainspring.core.ports import Connection
@@ -118,6 +118,50 @@ async def test_a_script_that_fails_leaves_everything_as_it_was(database: Any, fo
     write(pets_with_owner(), folder)
     await database.prepare("pets", pets_with_owner(), folder)
     assert await database.read(owners) == [("rex", "nobody"), ("tom", "nobody")]
+
+
+REMAKE = '''"""Pets have at most a hundred legs, which SQLite can only say by making the table anew."""
+
+from alembic import op
+
+revision = "pets_0002"
+down_revision = "pets_0001"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("pets_pet", table_kwargs={"sqlite_strict": True}) as table:
+        table.create_check_constraint("legs", "legs <= 100")
+'''
+
+
+async def test_a_table_that_others_point_to_can_be_made_anew(database: Any, folder: Path) -> None:
+    toys = Metadata("toys")
+    pet = sa.Table("pets_pet", sa.MetaData(), sa.Column("name", Text, primary_key=True))
+    toys.table("toys_toy", sa.Column("pet", Text, sa.ForeignKey(pet.c.name), primary_key=True))
+    write(pets_as_released(), folder)
+    await database.prepare("pets", pets_as_released(), folder)
+    await database.prepare("toys", toys)
+    await database.write(add_pet, "rex")
+    await database.write(
+        lambda connection: connection.execute(sa.insert(toys.tables["toys_toy"]), {"pet": "rex"}).rowcount
+    )
+    (folder / "0002_remake.py").write_text(REMAKE)
+    write(pets_as_released(), folder)
+    await database.prepare("pets", pets_as_released(), folder)
+    found = await database.read(lambda connection: connection.execute(sa.select(toys.tables["toys_toy"])).all())
+    assert found == [("rex",)]
+    with pytest.raises(Violation):
+        await database.write(
+            lambda connection: (
+                connection.execute(
+                    sa.insert(pets_as_released().tables["pets_pet"]), {"name": "worm", "legs": 101}
+                ).rowcount
+            )
+        )
+    with pytest.raises(Violation):
+        await database.write(
+            lambda connection: connection.execute(sa.insert(toys.tables["toys_toy"]), {"pet": "nobody"}).rowcount
+        )
 
 
 async def test_tables_of_a_newer_version_are_left_alone(database: Any, folder: Path, tmp_path: Path) -> None:

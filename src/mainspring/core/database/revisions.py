@@ -5,7 +5,8 @@ changed after a release, one Alembic script for each change: a branch of its own
 database is at stands in `core_revisions`, one row a system.
 
 A system that is new to a database gets its baseline and starts at the newest revision, without Alembic being imported.
-One that is there at an older revision goes through the scripts, each change and its revision in one transaction.
+One that is there at an older revision goes through the scripts, all changes and the new revision in one transaction. A
+script that must make a SQLite table anew says `batch_alter_table(..., table_kwargs={"sqlite_strict": True})`.
 """
 
 import re
@@ -118,23 +119,36 @@ def read_baseline(name: str, metadata: sa.MetaData, folder: Path | None) -> Base
 def prepare_sqlite(raw: Any, name: str, metadata: sa.MetaData, folder: Path | None) -> None:
     """Creates or migrates the tables of `name` on the driver's connection `raw`, in one transaction."""
     baseline = read_baseline(name, metadata, folder)
-    raw.execute("BEGIN IMMEDIATE")
     current = _sqlite_revision(raw, name)
     if current == baseline.revision:
-        raw.execute("ROLLBACK")
         return
-    if current is None:
-        for statement in baseline.statements:
-            raw.execute(statement)
-    else:
-        engine = sa.create_engine("sqlite://", module=_driver(), creator=lambda: raw, poolclass=sa.StaticPool)
-        with engine.connect() as connection:
-            run_scripts(connection, name, folder, current)
-            raw.execute(STORE_REVISION, (name, baseline.revision))
-            connection.commit()
+    if current is not None:
+        _migrate_sqlite(raw, name, folder, current, baseline.revision)
         return
+    raw.execute("BEGIN IMMEDIATE")
+    for statement in baseline.statements:
+        raw.execute(statement)
     raw.execute(STORE_REVISION, (name, baseline.revision))
     raw.execute("COMMIT")
+
+
+def _migrate_sqlite(raw: Any, name: str, folder: Path | None, current: str, newest: str) -> None:
+    """Runs the scripts with foreign keys unchecked until the end, since changing a table may mean to make it anew."""
+    engine = sa.create_engine("sqlite://", module=_driver(), creator=lambda: raw, poolclass=sa.StaticPool)
+    raw.execute("PRAGMA foreign_keys=OFF")
+    try:
+        raw.execute("BEGIN IMMEDIATE")
+        with engine.connect() as connection:
+            run_scripts(connection, name, folder, current)
+            raw.execute(STORE_REVISION, (name, newest))
+            broken = raw.execute("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise SchemaError(f"{name}: migrating to {newest} would leave {len(broken)} rows pointing nowhere")
+            connection.commit()
+    finally:
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+        raw.execute("PRAGMA foreign_keys=ON")
 
 
 def prepare_postgres(

@@ -84,7 +84,7 @@ def translated(error: BaseException) -> BaseException:
 
 
 class LazyRows(dbapi.Cursor):  # type: ignore[misc]
-    """Rows of a SELECT, fetched as they are asked for, while the function runs."""
+    """Rows of a read, fetched as they are asked for, while the function runs."""
 
     all = dbapi.Cursor.fetchall
     first = dbapi.Cursor.fetchone
@@ -94,7 +94,7 @@ class LazyRows(dbapi.Cursor):  # type: ignore[misc]
         return None if row is None else row[0]
 
 
-class ConvertedRows(dbapi.Cursor):  # type: ignore[misc]
+class ConvertedRows(LazyRows):
     """Like `LazyRows`, with values that the driver's types do not give."""
 
     convert: Callable[[Row], Row]
@@ -151,7 +151,7 @@ class SqliteConnection:
         if plan is None or (plan.keys is not None and plan.keys != given.keys()):
             plan = self._plan(statement, given, plan)
         try:
-            if plan.special:
+            if plan.special or (self._writes and not plan.changes):
                 return self._execute_specially(plan, given)
             cursor: LazyRows = self._cursor(LazyRows)
             cursor.execute(plan.sql, plan.bind(given))
@@ -197,21 +197,24 @@ class SqliteConnection:
             self.kinds.add("insert")
 
     def _execute_specially(self, plan: Plan, given: Mapping[str, Any]) -> Rows:
+        """Runs what expands, converts or returns rows of a change; and, in a write, every SELECT.
+
+        A write's rows are fetched at once, as they are on PostgreSQL: while they are looked through, the function may
+        change the table that they come from. SQLite also checks foreign keys only when a statement has finished.
+        """
         sql, values = plan.expand(given) if plan.expand is not None else (plan.sql, plan.bind(given))
-        if plan.convert is not None and not plan.changes:
-            converted: ConvertedRows = self._cursor(ConvertedRows)
-            converted.execute(sql, values)
-            converted.convert = plan.convert
-            return converted
-        cursor = self._cursor(LazyRows)
-        cursor.execute(sql, values)
-        if not (plan.changes and plan.returns):
-            lazy: LazyRows = cursor
+        if not (plan.changes or self._writes):
+            lazy: LazyRows = self._cursor(LazyRows if plan.convert is None else ConvertedRows)
+            lazy.execute(sql, values)
+            if isinstance(lazy, ConvertedRows) and plan.convert is not None:
+                lazy.convert = plan.convert
             return lazy
-        rows = cursor.fetchall()  # to the end: SQLite checks foreign keys when the statement finishes
+        cursor = self._cursor()
+        cursor.execute(sql, values)
+        rows = cursor.fetchall()
         if plan.convert is not None:
             rows = [plan.convert(row) for row in rows]
-        return ListRows(rows, len(rows))
+        return ListRows(rows, cursor.rowcount if cursor.description is None else len(rows))
 
     def _plan(self, statement: Executable, given: Mapping[str, Any], known: Plan | None) -> Plan:
         plan = self._plans.compile(statement, given) if known is None else self._plans.variant(statement, given)

@@ -47,15 +47,21 @@ class Disk:
             self._make_ballast()
         return low
 
-    def met_full(self, mono_s: float) -> None:
-        """A write found the disk full: gives up the ballast and refuses growth for a moment."""
-        if not self.low:
+    def met_full(self, mono_s: float) -> bool:
+        """A write found the disk full: gives up the ballast and refuses growth for a moment.
+
+        Gives whether that changed anything, so that another try may do.
+        """
+        gives_up = self._has_ballast and self._ballast_bytes > 0
+        changed = gives_up or not self.low
+        if changed:
             logger.error("the disk is full: writes that grow are refused")
         self._distrusted_until_s = mono_s + DISTRUST_S
         self.low = True
-        if self._ballast_bytes:
+        if gives_up:
             self._ballast.unlink(missing_ok=True)
             self._has_ballast = False
+        return changed
 
     def _make_ballast(self) -> None:
         try:

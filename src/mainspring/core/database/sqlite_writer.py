@@ -73,7 +73,7 @@ class Job:
 
 
 class Alone:
-    """Work on the driver's own connection, outside of any group: creating and migrating tables, the last checkpoint."""
+    """Work on the driver's own connection, outside of any group: creating and migrating tables."""
 
     __slots__ = ("future", "work")
 
@@ -228,9 +228,7 @@ class Writer:
             ran += 1
             before, now = now, perf_counter()
             if now - before > SLOW_S:
-                logger.warning(
-                    "%s held all writers for %.0f ms: split it", function_name(job.function), (now - before) * 1000
-                )
+                self._name_slow(job, now - before, now)
             if now - started > GROUP_S_MAX:
                 break
         return ran, None
@@ -288,10 +286,7 @@ class Writer:
 
     def _met_full(self, error: BaseException) -> bool:
         """Whether `error` is a disk found full just now, so that another try, with the ballast given up, may do."""
-        if self._disk.low or not isinstance(translated(error), StorageFull):
-            return False
-        self._disk.met_full(perf_counter())
-        return True
+        return isinstance(translated(error), StorageFull) and self._disk.met_full(perf_counter())
 
     def _fail(self, group: list[Job], jobs: list[Job], error: Exception) -> list[Job]:
         for job in group:
