@@ -227,6 +227,51 @@ async def test_what_is_forgotten_while_it_is_being_stored_is_not_kept() -> None:
     assert await slow.get("key") is None
 
 
+class SlowToAnswer:
+    """A cache whose answers are on their way for a while."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.answers = asyncio.Semaphore(0)
+        self.set, self.delete = cache.set, cache.delete
+        self._get: Callable[[str], Awaitable[bytes | None]] = cache.get
+
+    async def get(self, key: str) -> bytes | None:
+        answer = await self._get(key)
+        await self.answers.acquire()
+        return answer
+
+
+async def test_who_hears_of_the_miss_only_after_the_load_does_not_load_again() -> None:
+    clock = VirtualClock()
+    slow = SlowToAnswer(MemoryCache(clock))
+    flight, source = SingleFlight(slow, clock), Source(clock)  # type: ignore[arg-type]
+    readers = [asyncio.ensure_future(flight.get("key", source, 60)) for _ in range(3)]
+    await settle()
+    for _ in readers:
+        slow.answers.release()
+        await settle()
+    assert await asyncio.gather(*readers) == [b"1"] * 3
+    late = asyncio.ensure_future(flight.get("key", source, 60))
+    await settle()
+    await flight.forget("key")
+    slow.answers.release()
+    assert await late == b"1", "what the cache said before"
+    assert not flight._landed and not flight._asking
+
+
+async def test_what_is_forgotten_is_not_given_to_who_waits_for_the_caches_answer() -> None:
+    clock = VirtualClock()
+    slow = SlowToAnswer(MemoryCache(clock))
+    flight, source = SingleFlight(slow, clock), Source(clock)  # type: ignore[arg-type]
+    first, second = (asyncio.ensure_future(flight.get("key", source, 60)) for _ in range(2))
+    await settle()
+    slow.answers.release()
+    assert await first == b"1"
+    await flight.forget("key")
+    slow.answers.release()
+    assert await second == b"2"
+
+
 async def test_a_caller_who_gives_up_does_not_end_the_load_of_the_others() -> None:
     clock, flight, source = made(took_s=1)
     impatient = asyncio.ensure_future(flight.get("key", source, 60))

@@ -215,7 +215,7 @@ def _column(raw: psycopg.Connection[Any], table: str, row: tuple[Any, ...]) -> C
         parts.append(SQL("COLLATE {}").format(Identifier(collation)).as_string(raw))
     counter = None
     if sequence is not None:
-        counter = raw.execute(f"SELECT last_value, is_called FROM {sequence}".encode()).fetchone()  # type: ignore[index]
+        counter = raw.execute(f"SELECT last_value, is_called FROM {sequence}".encode()).fetchone()
         parts.append(f"GENERATED {'ALWAYS' if identity == 'a' else 'BY DEFAULT'} AS IDENTITY")
     elif default is not None:
         parts.append(f"DEFAULT {default}")

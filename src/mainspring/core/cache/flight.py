@@ -67,6 +67,9 @@ class SingleFlight:
         self._random = random or Random()
         self._flights: dict[str, asyncio.Task[bytes]] = {}
         self._tasks: set[asyncio.Task[bytes]] = set()
+        self._asking: dict[str, int] = {}
+        self._landed: dict[str, _Held] = {}
+        """What was loaded while somebody was still waiting for the cache's answer about the same key."""
         self._failed: Sieve[str, bool] = Sieve(FAILED_KEYS_MAX)
         if metrics is not None:
             for metric, help in (
@@ -83,8 +86,7 @@ class SingleFlight:
 
         Raises what `load` raised, where there is no old value to give. A caller that is cancelled leaves the load running.
         """
-        found = await self._cache.get(key)
-        held = None if found is None else _read(found)
+        held = await self._look_up(key)
         now_us = self._clock.wall_ns() // 1000
         if held is not None and now_us < held.fresh_until_us:
             early_us = -held.took_us * self._beta * log(1 - self._random.random())
@@ -107,6 +109,7 @@ class SingleFlight:
         """Deletes these keys; a load of them that is under way answers those who wait for it already, and is not kept."""
         for key in keys:
             self._flights.pop(key, None)
+            self._landed.pop(key, None)
         await self._cache.delete(*keys)
 
     async def stop(self) -> None:
@@ -115,6 +118,19 @@ class SingleFlight:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def _look_up(self, key: str) -> _Held | None:
+        """What the cache holds, or else what has been loaded while it was being asked: then its answer was too old."""
+        self._asking[key] = self._asking.get(key, 0) + 1
+        try:
+            found = await self._cache.get(key)
+        finally:
+            landed = self._landed.get(key)
+            self._asking[key] -= 1
+            if not self._asking[key]:
+                del self._asking[key]
+                self._landed.pop(key, None)
+        return (None if found is None else _read(found)) or landed
 
     def _pauses(self, key: str, now_us: int) -> bool:
         return self._failed.get(key, now_us) is not None
@@ -138,6 +154,8 @@ class SingleFlight:
                 took_us = (self._clock.mono_ns() - started_ns) // 1000
                 fresh_until_us = self._clock.wall_ns() // 1000 + round(ttl_s * 1e6)
                 held = _Held(_VERSION, fresh_until_us, took_us, value)
+                if key in self._asking:
+                    self._landed[key] = held
                 await self._cache.set(key, _encode(held), ttl_s + stale_s)
                 if self._flights.get(key) is not this:
                     # Forgotten while it was being stored.
