@@ -63,6 +63,14 @@ async def test_a_body_is_refused_by_its_declared_length_at_its_first_piece() -> 
         await anext(Request(exchange.scope, exchange.receive).stream())
 
 
+async def test_a_body_is_complete_when_its_declared_length_has_come() -> None:
+    for pieces in ([b"whole"], [b"wh", b"ole"]):
+        exchange = Exchange(http_scope("POST", "/", {"content-length": "5"}), pieces, complete=False)
+        assert await Request(exchange.scope, exchange.receive).body() == b"whole"
+        exchange = Exchange(http_scope("POST", "/", {"content-length": "5"}), pieces, complete=False)
+        assert [piece async for piece in Request(exchange.scope, exchange.receive).stream()] == pieces
+
+
 @pytest.mark.parametrize("length", ["-1", "1x", "", "9" * 5000])
 async def test_a_length_that_is_no_number_or_endless_is_a_problem_of_the_caller(length: str) -> None:
     with pytest.raises((Malformed, TooLarge)):

@@ -128,8 +128,7 @@ class Request:
         body: bytes = message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
-        if message.get("more_body"):
-            self._refuse_declared(limit)
+        if message.get("more_body") and self._declared(limit) != len(body):
             pieces = [body]
             async for piece in self._rest(len(body), limit):
                 pieces.append(piece)
@@ -140,9 +139,9 @@ class Request:
     async def stream(self, bytes_max: int | None = None) -> AsyncIterator[bytes]:
         """The body in pieces as they arrive. Raises `TooLarge` at the piece that passes `bytes_max`."""
         limit = self.body_bytes_max if bytes_max is None else bytes_max
-        self._refuse_declared(limit)
-        async for piece in self._rest(0, limit):
-            yield piece
+        if self._declared(limit) != 0:
+            async for piece in self._rest(0, limit):
+                yield piece
 
     async def form(self, bytes_max: int | None = None) -> Form:
         """The body as a form, `multipart/form-data` or `application/x-www-form-urlencoded`.
@@ -157,14 +156,21 @@ class Request:
             return parse_multipart(content_type, await self.body(bytes_max))
         raise UnsupportedMediaType("Send multipart/form-data or application/x-www-form-urlencoded")
 
-    def _refuse_declared(self, limit: int) -> None:
+    def _declared(self, limit: int) -> int | None:
+        """The length that the head declares; a body that has reached it needs no message more to be complete."""
         declared = self.headers.get(b"content-length")
-        if declared is not None and (not declared.isdigit() or len(declared) > 15 or int(declared) > limit):
-            raise _too_large(limit) if declared.isdigit() else Malformed("Content-Length is not a number")
+        if declared is None:
+            return None
+        if not declared.isdigit():
+            raise Malformed("Content-Length is not a number")
+        if len(declared) > 15 or int(declared) > limit:
+            raise _too_large(limit)
+        return int(declared)
 
     async def _rest(self, size: int, limit: int) -> AsyncIterator[bytes]:
+        declared = self._declared(limit)
         more = True
-        while more:
+        while more and size != declared:
             message = await self.receive()
             if message["type"] != "http.request":
                 raise Disconnected
