@@ -390,7 +390,8 @@ async def test_a_group_that_nobody_runs_does_not_fill_the_disk_for_ever(
 
 async def test_pruning_goes_on_from_transaction_to_transaction(aged: tuple[OutboxLog, VirtualClock]) -> None:
     log, _ = aged
-    await log.append_many("t", [(None, b"")] * 2_500)
+    for _ in range(5):
+        await log.append_many("t", [(None, b"")] * 500)
     assert await log.prune() == 2_490
 
 

@@ -20,7 +20,7 @@ from mainspring.core.database import Int64, Metadata, Text
 from mainspring.core.outbox import Mark, OutboxLog, Retention
 from mainspring.core.ports import Connection, Record
 from mainspring.core.telemetry import Metrics
-from mainspring.core.views import ViewKeeper
+from mainspring.core.views import ALIGNMENT, Snapshot, ViewKeeper
 from tests.core.view_contract import assert_view_is_what_the_rows_say
 from tests.fixtures_database import PostgresServer, embedded_database, postgres_database
 from tests.waiting import PATIENCE_S, until
@@ -59,7 +59,7 @@ class Totals:
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode(sorted(self.totals.items()))
 
-    def restore(self, snapshot: bytes) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         self.totals = dict(msgspec.msgpack.decode(snapshot, type=list[tuple[str, int]]))
 
     def rebuild(self, connection: Connection) -> None:
@@ -115,7 +115,7 @@ async def test_the_contract_holds_for_a_good_view(writes: list[tuple[str, int]],
 class Forgetful(Totals):
     """Does not keep in its snapshot what is negative."""
 
-    def restore(self, snapshot: bytes) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         super().restore(snapshot)
         self.totals = {name: total for name, total in self.totals.items() if total >= 0}
 
@@ -174,6 +174,31 @@ async def written(totals: Any, folder: Path) -> Path:
         await totals.write(add, "a", 1)
         await keep(life, totals, folder=folder)
     return folder / "totals.view"
+
+
+async def test_a_snapshot_is_given_where_it_lies_in_the_file_and_in_line(
+    totals: Any, tmp_path: Path, stack: AsyncExitStack
+) -> None:
+    class Mapped(Totals):
+        kept: Snapshot = b""
+
+        def snapshot(self) -> bytes:
+            return b"8 bytes " * 9
+
+        def restore(self, snapshot: Snapshot) -> None:
+            self.kept = snapshot
+
+    async with AsyncExitStack() as first_life:
+        await keep(first_life, totals, folder=tmp_path, view=Mapped())
+    file = (tmp_path / "totals.view").read_bytes()
+    assert file.index(b"8 bytes") % ALIGNMENT == 0
+    view = (await keep(stack, totals, folder=tmp_path, view=Mapped())).view
+    await totals.write(add, "a", 1)
+    await stack.aclose()
+    assert isinstance(view.kept, memoryview)
+    assert view.kept.cast("Q").tolist() == memoryview(b"8 bytes " * 9).cast("Q").tolist(), (
+        "though the file was replaced"
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "foreign", "header"])
@@ -286,7 +311,7 @@ async def test_a_view_that_cannot_restore_its_file_is_rebuilt(
     totals: Any, tmp_path: Path, stack: AsyncExitStack
 ) -> None:
     class Picky(Totals):
-        def restore(self, snapshot: bytes) -> None:
+        def restore(self, snapshot: Snapshot) -> None:
             raise KeyError("a field of long ago")
 
     await written(totals, tmp_path)

@@ -58,7 +58,7 @@ async def assert_view_is_what_the_rows_say(
                 await database.write(write)
             later = await _events(database, topics, seen[-1].offset if seen else 0)
             restored = make()
-            restored.restore(snapshot)
+            restored.restore(memoryview(snapshot))
             assert restored.snapshot() == snapshot, "a snapshot restores what it was taken of"
             for record in later:
                 followed.apply(record)

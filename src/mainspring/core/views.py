@@ -12,6 +12,7 @@ uses the rows or the view, never both. A crash while a file is written leaves th
 import asyncio
 import hashlib
 import logging
+import mmap
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -28,10 +29,16 @@ from mainspring.core.outbox.transactions import Mark
 from mainspring.core.ports import Connection, Database, Record
 from mainspring.core.telemetry import Metrics
 
+Snapshot = bytes | memoryview
+
 RECORDS_AT_ONCE = 500
 LOOK_EVERY_S = 0.05
 
+ALIGNMENT = 64
+"""Where in the file a snapshot begins, so that arrays in it can be read where they lie."""
+
 _MAGIC = b"mainspring view 1\n"
+_START = len(_MAGIC) + 4
 _log = logging.getLogger(__name__)
 
 
@@ -44,8 +51,12 @@ class View(Protocol):
     def snapshot(self) -> bytes:
         """The whole state; two views with the same state give the same bytes."""
 
-    def restore(self, snapshot: bytes) -> None:
-        """Becomes what gave this snapshot. May raise anything where it cannot, and is then rebuilt."""
+    def restore(self, snapshot: Snapshot) -> None:
+        """Becomes what gave this snapshot. May raise anything where it cannot, and is then rebuilt.
+
+        A keeper gives the generation file itself, mapped into memory: a view that keeps parts of it, rather than copies,
+        takes memory only for what is read.
+        """
 
     def rebuild(self, connection: Connection) -> None:
         """Becomes what the rows say, whatever it was before.
@@ -282,6 +293,7 @@ def _write(file: Path, header: bytes, body: bytes) -> None:
     new = file.with_suffix(".new")
     with new.open("wb") as out:
         out.write(_MAGIC + len(header).to_bytes(4, "big") + header)
+        out.write(bytes(_body_at(len(header)) - out.tell()))
         out.write(body)
         out.flush()
         os.fsync(out.fileno())
@@ -293,23 +305,27 @@ def _write(file: Path, header: bytes, body: bytes) -> None:
         os.close(folder)
 
 
-def _read(file: Path) -> tuple[_Header, bytes]:
+def _read(file: Path) -> tuple[_Header, memoryview]:
     """Raises `Unusable`."""
     try:
-        content = file.read_bytes()
+        with file.open("rb") as source:
+            content = memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
         raise Unusable("it has no file yet") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise Unusable(f"its file cannot be read: {error}") from None
-    start = len(_MAGIC) + 4
-    end = start + int.from_bytes(content[len(_MAGIC) : start], "big")
+    if content[: len(_MAGIC)] != _MAGIC:
+        raise Unusable("its file is of another format")
+    length = int.from_bytes(content[len(_MAGIC) : _START], "big")
     try:
-        if not content.startswith(_MAGIC):
-            raise Unusable("its file is of another format")
-        header = msgspec.msgpack.decode(content[start:end], type=_Header)
-    except msgspec.MsgspecError as error:
+        header = msgspec.msgpack.decode(content[_START : _START + length], type=_Header)
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise Unusable(f"its file is damaged: {error}") from None
-    body = content[end:]
+    body = content[_body_at(length) :]
     if len(body) != header.size_bytes or hashlib.sha256(body).digest() != header.sha256:
         raise Unusable("its file is damaged: its checksum does not match")
     return header, body
+
+
+def _body_at(header_length: int) -> int:
+    return -(-(_START + header_length) // ALIGNMENT) * ALIGNMENT

@@ -20,7 +20,9 @@ from mainspring.core.telemetry import Metrics
 
 POLL_S = 0.25
 VALUE_BYTES_MAX = 1 << 20
-APPEND_RECORDS_MAX = 10_000
+APPEND_RECORDS_MAX = 1_000
+"""They are one transaction, which on an embedded database holds all other writers up."""
+
 BACKLOG_MAX = 100_000
 NAME_LENGTH_MAX = 255
 
