@@ -245,7 +245,7 @@ class Fuzzer:
 
 
 @schema.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_whatever_a_fuzzer_sends_is_answered_as_described(case: schemathesis.Case) -> None:
     # A query and a form have only text: what breaks the schema there may mean something valid once it is written.
     case.call_and_validate(excluded_checks=[negative_data_rejection])
