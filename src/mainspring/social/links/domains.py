@@ -3,6 +3,7 @@
 There are few, so all are in memory; they are read again when one changes. The default domain always exists.
 """
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from mainspring.social.links.model import Link, UnknownDomain
 from mainspring.social.links.settings import LinksSettings
 from mainspring.social.links.tables import domain
 
+_AUTHORITY = re.compile(r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 ALL = sa.select(domain).order_by(domain.c.id)
 INSERT = sa.insert(domain)
 PUT = insert(domain).values({column.name: sa.bindparam(column.name) for column in domain.c})
@@ -103,7 +105,7 @@ class Domains:
     async def add(self, host: str, strategy: str = "counter", alphabet: str = "base62") -> Domain:
         """Sets up a new domain. Raises `DomainTaken`, and `Invalid` for what is no host."""
         host = host.lower()
-        if urlsplit(f"//{host}").netloc != host or not host or len(host) > 255 or "@" in host or not host.isascii():
+        if not _AUTHORITY.fullmatch(host) or len(host) > 255:
             raise Invalid("This is not a host name", pointer="/host")
         if host in self._by_host:
             raise DomainTaken(f"{host} is set up already")

@@ -8,11 +8,13 @@ import msgspec
 from msgspec import Meta
 
 from mainspring.core.accounts import Caller
-from mainspring.core.http import Request, Response, Routes
+from mainspring.core.http import Request, Response, Routes, Stream
 from mainspring.core.http.conditional import check, etag_of
 from mainspring.core.http.pages import Cursors, Page, PageQuery
+from mainspring.core.http.request import Channel
 from mainspring.core.once import Once
 from mainspring.core.problems import Invalid, Problem
+from mainspring.social.links import qr, transfer
 from mainspring.social.links import rules as redirect_rules
 from mainspring.social.links.domains import Domain, DomainTaken
 from mainspring.social.links.drafts import ADMIN, must_be_admin
@@ -34,6 +36,7 @@ from mainspring.social.links.service import Links
 from mainspring.social.links.stats import By, Series
 from mainspring.social.links.store import Edit
 from mainspring.social.links.targets import BlockedTarget, InvalidTarget, PrivateTarget, SchemeNotAllowed, WouldLoop
+from mainspring.wire.websocket import open_channel
 
 routes = Routes("links")
 
@@ -128,6 +131,10 @@ class StatsQuery(msgspec.Struct):
     scope: Annotated[str, Meta(max_length=300)] = "all"
 
 
+class LiveQuery(msgspec.Struct):
+    link: int | None = None
+
+
 class EditView(msgspec.Struct):
     version: int
     at: str
@@ -216,7 +223,16 @@ async def create_many(body: BulkWanted, request: Request, caller: Caller, links:
 @routes.get("/links")
 async def find(query: ListQuery, caller: Caller, links: Links) -> Page[LinkView]:
     """The newest links first."""
-    wanted = Filter(
+    wanted = _filter(query, links)
+    asked = msgspec.structs.asdict(wanted)
+    before_id = CURSORS.open(query.cursor, asked)
+    found = await links.find(wanted, before_id, query.limit + 1, caller)
+    page = CURSORS.page(found, query.limit, lambda link: link.id, asked)
+    return Page(await _views(links, *page.items), page.next)
+
+
+def _filter(query: ListQuery, links: Links) -> Filter:
+    return Filter(
         text=query.q,
         tags=query.tag,
         every_tag=query.tags_mode == "all",
@@ -227,11 +243,6 @@ async def find(query: ListQuery, caller: Caller, links: Links) -> Page[LinkView]
         since_us=_instant(query.since, "since", 0),
         until_us=_instant(query.until, "until", FAR_US),
     )
-    asked = msgspec.structs.asdict(wanted)
-    before_id = CURSORS.open(query.cursor, asked)
-    found = await links.find(wanted, before_id, query.limit + 1, caller)
-    page = CURSORS.page(found, query.limit, lambda link: link.id, asked)
-    return Page(await _views(links, *page.items), page.next)
 
 
 @routes.get("/links/{id}", problems=[UnknownLink])
@@ -349,6 +360,51 @@ async def edit_domain(host: str, body: DomainEdit, caller: Caller, links: Links)
 async def yourls(caller: Caller, links: Links) -> YourlsSecret:
     """The `signature` for YOURLS clients of this account, which can sign moments with it too."""
     return YourlsSecret(await links.yourls_secret(caller))
+
+
+@routes.get("/links/{id}/qr", produces="image/png", problems=[UnknownLink])
+async def qr_code(id: int, query: qr.Design, caller: Caller, links: Links) -> Response:
+    """The link's QR code, as a picture."""
+    return await qr.answer(links.domains.short_url(await links.get(id, caller)), query)
+
+
+@routes.post("/links/{id}/qr", scope="links:read", produces="image/png", problems=[UnknownLink])
+async def qr_code_with_logo(id: int, query: qr.Design, body: bytes, caller: Caller, links: Links) -> Response:
+    """The same with the picture in the body (PNG, JPEG, WebP or GIF, at most 1 MiB) in its middle."""
+    return await qr.answer(links.domains.short_url(await links.get(id, caller)), query, body)
+
+
+@routes.get("/export", produces="text/csv")
+async def export(query: ListQuery, caller: Caller, links: Links) -> Stream:
+    """All links that match, as CSV."""
+    disposition = b'attachment; filename="links.csv"'
+    pieces = transfer.export_csv(links, _filter(query, links), caller)
+    return Stream(pieces, "text/csv; charset=utf-8", headers=[(b"content-disposition", disposition)])
+
+
+@routes.post("/import", body_bytes_max=16 << 20)
+async def import_links(body: bytes, caller: Caller, links: Links) -> transfer.Imported:
+    """Makes the links of a CSV file, our own or one of Shlink's, YOURLS' or Bitly's, with codes, dates and counts."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise Invalid("The file is not UTF-8", pointer="/body") from None
+    return await transfer.import_csv(links, text, caller)
+
+
+@routes.websocket("/live")
+async def live(channel: Channel, query: LiveQuery, caller: Caller, links: Links) -> None:
+    """Clicks as they are counted: `{"clicks": 3, "links": {"<id>": 2}}`; of one link only, where `link` names it."""
+    if query.link is None:
+        must_be_admin(caller)
+    else:
+        await links.get(query.link, caller)
+    async with open_channel(channel) as socket, links.watch() as messages:
+        async for message in messages:
+            if query.link is None:
+                socket.send(message.decode())
+            elif some := msgspec.json.decode(message)["links"].get(str(query.link)):
+                socket.send_json({"clicks": some, "links": {str(query.link): some}})
 
 
 @routes.get("/alias")

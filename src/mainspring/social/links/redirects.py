@@ -9,8 +9,8 @@ from email.utils import formatdate
 import msgspec
 
 from mainspring.core.http import Request, Response
-from mainspring.core.problems import TooMany
-from mainspring.social.links import pages
+from mainspring.core.problems import Invalid, TooMany
+from mainspring.social.links import pages, qr
 from mainspring.social.links.domains import Domain
 from mainspring.social.links.model import Gone, Link, NeedsConsent, NeedsPassword, Redirect, Unknown, visit
 from mainspring.social.links.rules import Visitor
@@ -20,6 +20,8 @@ from mainspring.social.links.visitors import client_of, languages, limit_key, ps
 
 CODE_LETTERS_MAX = 64
 GUARDED_MAX = 65_536
+_QR_NAMES = {"errorCorrection": "correction", "bgColor": "background", "roundBlockSize": "rounded"}
+"""How Shlink calls parts of a design."""
 
 
 class Redirects:
@@ -64,12 +66,14 @@ class Redirects:
             return await self._robots(domain)
         if not code:
             return self._elsewhere(request, domain, "base_url", domain.base_redirect)
-        if len(code) > CODE_LETTERS_MAX + 1:
+        if len(code) > CODE_LETTERS_MAX + len("/qr-code"):
             return self._elsewhere(request, domain, "regular_404", domain.not_found_redirect)
         if domain.folds_case:
             code = code.lower()
         if code.endswith("+"):
             return await self._preview(request, domain, code[:-1])
+        if code.endswith("/qr-code"):
+            return await self._qr(request, domain, code.removesuffix("/qr-code"))
         return await self._visit(request, domain, code)
 
     async def _visit(self, request: Request, domain: Domain, code: str) -> Response:
@@ -131,6 +135,17 @@ class Redirects:
         if isinstance(outcome, Gone):
             return pages.gone(outcome.status)
         return pages.preview(link, links.domains.short_url(link))
+
+    async def _qr(self, request: Request, domain: Domain, code: str) -> Response:
+        if await self._links.resolver.find(domain.id, code) is None:
+            return self._elsewhere(request, domain, "invalid_short_url", domain.invalid_redirect)
+        asked = {_QR_NAMES.get(name, name): value for name, value in request.query.items()}
+        asked["rounded"] = "true" if asked.get("rounded", "false").lower() in ("true", "1") else "false"
+        try:
+            design = msgspec.convert(asked, qr.Design, strict=False)
+        except msgspec.ValidationError as error:
+            raise Invalid(str(error)) from None
+        return await qr.answer(self._links.domains.url(domain.id, code), design)
 
     async def _robots(self, domain: Domain) -> Response:
         codes = await self._links.crawlable(domain)

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.ports import Connection
 from mainspring.social.links.clicks import Batch, Click
+from mainspring.social.links.model import Link
 from mainspring.social.links.store import ALL_TIME
 from mainspring.social.links.tables import batch as batches
 from mainspring.social.links.tables import link, rollup, visit
@@ -141,6 +142,14 @@ def fold(
             scopes[scope].add(gain)
     _store(connection, scopes)
     return counts
+
+
+def credit(connection: Connection, made: Link, clicks: int) -> None:
+    """Adds clicks that a link had elsewhere, on the day that it was made, to its sums and those of what it is part of."""
+    gain = Gain()
+    gain.seen[made.created_us // DAY_US, ("0", *[""] * 7, "import"), False] = clicks
+    scopes = _scopes(made.domain_id, (made.id, made.owner, made.tags))
+    _store(connection, dict.fromkeys(scopes, gain))
 
 
 Known = tuple[int, int | None, Sequence[str]]

@@ -3,7 +3,8 @@
 import asyncio
 import importlib
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any
@@ -185,18 +186,26 @@ class Links:
                     raise
 
     async def add_many(
-        self, wanted: Sequence[NewLink], by: Caller = LOCAL, *, address: str | None = None
+        self,
+        wanted: Sequence[NewLink],
+        by: Caller = LOCAL,
+        *,
+        address: str | None = None,
+        before: Sequence[tuple[int | None, int]] = (),
     ) -> list[Link | Problem]:
-        """Makes up to 1,000 links; each has its own result, and one that fails harms no other."""
+        """Makes up to 1,000 links; each has its own result, and one that fails harms no other.
+
+        `before` says of each when it was made elsewhere, and how many clicks it had there.
+        """
         if not 0 < len(wanted) <= BULK_MAX:
             raise Invalid(f"1 to {BULK_MAX} links at once", pointer="/links")
         await self._admit(by, address, -(-len(wanted) // BULK_COST))
         results: list[Link | Problem] = []
-        drafts: list[tuple[int, Link, list[str], bool]] = []
-        for place, new in enumerate(wanted):
+        drafts: list[tuple[int, Link, list[str], bool, int]] = []
+        for place, (new, (made_us, clicks)) in enumerate(zip(wanted, before or [(None, 0)] * len(wanted), strict=True)):
             try:
-                draft = await self.drafts.link(new, by, self._ids.next(), self.now_us())
-                drafts.append((place, draft, await self._codes(draft, new), new.find_if_exists))
+                draft = await self.drafts.link(new, by, self._ids.next(), made_us or self.now_us())
+                drafts.append((place, draft, await self._codes(draft, new), new.find_if_exists, clicks))
                 results.append(UnknownLink())
             except Problem as problem:
                 results.append(problem)
@@ -224,9 +233,13 @@ class Links:
             raise AliasTaken(f"{codes[0]} belongs to another link")
         return made
 
-    def _create(self, connection: Connection, draft: Link, codes: Sequence[str], find: bool) -> Link | None:
+    def _create(
+        self, connection: Connection, draft: Link, codes: Sequence[str], find: bool, clicks: int = 0
+    ) -> Link | None:
         made = store.create(connection, draft, codes, find)
         if made is not None:
+            if clicks and made.id == draft.id:
+                rollups.credit(connection, made, clicks)
             connection.after_commit(lambda: self.resolver.made(made))
         return made
 
@@ -381,6 +394,10 @@ class Links:
         return redirect_rules.explain(link.rules, visitor, link.code.encode())
 
     # Counting
+
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """What is clicked from now on, as JSON: `{"clicks": 3, "links": {"<id>": 2}}`, on whichever node."""
+        return self._cache.subscribe(LIVE)
 
     async def sums(self, scopes: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(clicks, of them bots) of all time for each of these scopes that has any: `all`, `orphan`, `link:<id>`,
