@@ -1,5 +1,5 @@
 import { LineChart } from "@mantine/charts"
-import { Code, Group, SegmentedControl, SimpleGrid, Slider, Table, Text, TextInput } from "@mantine/core"
+import { Code, SegmentedControl, SimpleGrid, Slider, Table, Text, TextInput } from "@mantine/core"
 import { useDebouncedValue } from "@mantine/hooks"
 import { useEffect, useState } from "react"
 import { api, type Problem } from "../../api"
