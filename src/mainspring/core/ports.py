@@ -90,6 +90,12 @@ class Database(Protocol):
     def watch(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls `callback` on the event loop after commits that emitted to `topic`; gives what ends this."""
 
+    async def scrub(self) -> bool:
+        """Embedded: leaves nothing on the disk of what has been deleted until now, in the file or in its log.
+
+        Gives False where a running read still holds on to it: ask again later. On a server that is the server's affair.
+        """
+
     def unready(self) -> str | None:
         """Why this database cannot be relied on now, or None where it can."""
 

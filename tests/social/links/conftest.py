@@ -20,7 +20,9 @@ from mainspring.core.ports import Cache, Database, Log
 from mainspring.primitives.ids import Ids
 from mainspring.primitives.limiter import Limiter, MemoryStore
 from mainspring.social.links import Links, LinksSettings
-from mainspring.social.links.http import routes
+from mainspring.social.links.paste_http import routes
+from mainspring.social.links.paste_renderer import Renderer
+from mainspring.social.links.pastes import Pastes
 from mainspring.social.links.tables import tables
 from mainspring.social.links.wire import application
 from tests.asgi import Called, call
@@ -81,13 +83,26 @@ async def links(start: Start) -> Links:
     return await start()  # type: ignore[no-any-return]
 
 
+@asynccontextmanager
+async def pastes_beside(links: Links, database: Database, clock: Clock | None = None) -> AsyncIterator[Pastes]:
+    """Pastes on what these links stand on; rendering has as much time as a slow machine needs."""
+    clock = clock or links.clock
+    pastes = Pastes(database, links._cache, links._ids, links._limiter, clock, links.settings)
+    pastes.passwords, pastes.renderer = Passwords(CHEAP), Renderer(patience_s=60)
+    await pastes.start()
+    try:
+        yield pastes
+    finally:
+        await pastes.stop()
+
+
 class Listener:
     """The listener on port 8410 and the JSON API, called in process; `key` is a token with every scope."""
 
-    def __init__(self, links: Links, accounts: Accounts, config: Config) -> None:
-        self.links, self.accounts, self.key = links, accounts, accounts.one_click
-        self.server = application(links, accounts, config, links.clock)
-        self._api = routes.application({Links: links}, accounts.authenticate)
+    def __init__(self, links: Links, pastes: Pastes, accounts: Accounts, config: Config) -> None:
+        self.links, self.pastes, self.accounts, self.key = links, pastes, accounts, accounts.one_click
+        self.server = application(links, pastes, accounts, config, links.clock)
+        self.json_api = routes.application({Links: links, Pastes: pastes}, accounts.authenticate)
 
     async def visit(self, target: str, method: str = "GET", **more: Any) -> Called:
         """A request of a stranger."""
@@ -97,7 +112,7 @@ class Listener:
         return await self.visit(f"/rest/v3{target}", method, headers={"x-api-key": self.key}, **more)
 
     async def api(self, method: str, target: str, *, token: str | None = None, **more: Any) -> Called:
-        return await call(self._api, method, f"/api/links{target}", token=token or self.key, **more)
+        return await call(self.json_api, method, f"/api/links{target}", token=token or self.key, **more)
 
 
 @asynccontextmanager
@@ -105,7 +120,8 @@ async def listening(database: Database, links: Links, config: Config | None = No
     accounts = Accounts(database, links.clock, argon2=CHEAP)
     await accounts.start()
     try:
-        yield Listener(links, accounts, config or Config())
+        async with pastes_beside(links, database) as pastes:
+            yield Listener(links, pastes, accounts, config or Config())
     finally:
         await accounts.stop()
 

@@ -9,6 +9,7 @@ nonce that shows knowledge of the key, and so whoever merely fetches the address
 """
 
 import binascii
+import re
 import unicodedata
 import zlib
 from base64 import b64decode, b64encode
@@ -22,6 +23,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from mainspring.core.problems import Conflict, Forbidden, Invalid, NotFound, TooLarge
 
+ID = re.compile(r"[0-9a-f]{16}")
 FAR_US = (1 << 62) - 1
 BURNS_MAX = 1_000
 VERSIONS_MAX = 100

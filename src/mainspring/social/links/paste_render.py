@@ -14,10 +14,11 @@ from typing import Any, BinaryIO
 import msgspec
 
 MEMORY_BYTES_MAX = 1 << 30
-_TAGS = frozenset(
-    "a abbr b blockquote br code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i ins kbd li ol p pre q s samp "
-    "small span strong sub summary sup table tbody td th thead tr u ul var".split()
-)
+_TAGS = {
+    "a", "abbr", "b", "blockquote", "br", "code", "dd", "del", "details", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4",
+    "h5", "h6", "hr", "i", "ins", "kbd", "li", "ol", "p", "pre", "q", "s", "samp", "small", "span", "strong", "sub",
+    "summary", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul", "var",
+}  # fmt: skip
 
 
 class Job(msgspec.Struct):
@@ -54,10 +55,10 @@ def lines_of(text: str) -> list[str]:
 
 def highlighted(text: str, language: str) -> Sequence[str]:
     """The lines of `text` as HTML with Pygments' classes; a language that it does not know is shown plain."""
-    from pygments import highlight
-    from pygments.formatters.html import HtmlFormatter
-    from pygments.lexers import get_lexer_by_name
-    from pygments.util import ClassNotFound
+    from pygments import highlight  # type: ignore[import-untyped]
+    from pygments.formatters.html import HtmlFormatter  # type: ignore[import-untyped]
+    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
+    from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 
     try:
         lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
@@ -76,7 +77,7 @@ def markdown(text: str) -> str:
     html: str = parser.render(text)
     clean = nh3.clean(
         html,
-        tags=set(_TAGS),
+        tags=_TAGS,
         attributes={"a": {"href", "title"}, "code": {"class"}, "ol": {"start"}, "td": {"align"}, "th": {"align"}},
         url_schemes={"http", "https", "mailto"},
         link_rel="nofollow noopener ugc",

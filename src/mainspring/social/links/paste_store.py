@@ -17,6 +17,7 @@ from mainspring.social.links.paste_model import (
     COMMENTS_MAX,
     FAR_US,
     FILES_MAX,
+    ID,
     VERSIONS_MAX,
     Comment,
     File,
@@ -75,7 +76,9 @@ COMMENTS = (
     .where(comment.c.paste_id == _id)
     .order_by(comment.c.created_us, comment.c.id)
 )
-FILES = sa.select(file.c.name, file.c.content_type, file.c.size_bytes).where(file.c.paste_id == _id).order_by(file.c.name)
+FILES = (
+    sa.select(file.c.name, file.c.content_type, file.c.size_bytes).where(file.c.paste_id == _id).order_by(file.c.name)
+)
 DROP_BODY = sa.delete(part).where(part.c.paste_id == _id, part.c.body == sa.bindparam("body"))
 DROP_FILE = sa.delete(file).where(file.c.paste_id == _id, file.c.name == sa.bindparam("name"))
 
@@ -116,8 +119,8 @@ def get(connection: Connection, id: str) -> Found | None:
 
 
 def living(connection: Connection, id: str, now_us: int) -> Found:
-    """Like `get`. Raises `UnknownPaste` where it has ended."""
-    found = get(connection, id)
+    """Like `get`. Raises `UnknownPaste` where it has ended, and for what cannot be an id."""
+    found = get(connection, id) if ID.fullmatch(id) else None
     if found is None or not found[0].alive(now_us):
         raise UnknownPaste
     return found
@@ -235,9 +238,12 @@ def put_file(connection: Connection, id: str, new: File, content: bytes, bytes_m
     put_body(connection, id, f"f{new.name}", content)
 
 
-def drop_file(connection: Connection, id: str, name: str) -> bool:
+def drop_file(connection: Connection, id: str, name: str) -> None:
+    """Raises `UnknownPaste` where it has no such file."""
+    if all(one.name != name for one in files(connection, id)):
+        raise UnknownPaste("It has no such file")
     connection.execute(DROP_BODY, {"id": id, "body": f"f{name}"})
-    return connection.execute(DROP_FILE, {"id": id, "name": name}).rowcount > 0
+    connection.execute(DROP_FILE, {"id": id, "name": name})
 
 
 def files(connection: Connection, id: str) -> list[File]:

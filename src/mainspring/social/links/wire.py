@@ -10,7 +10,10 @@ from mainspring.core.http import Response, asgi
 from mainspring.core.http.manners import Manners
 from mainspring.core.http.request import Application, Receive, Scope, Send
 from mainspring.core.problems import Problem
-from mainspring.social.links import pages, shlink
+from mainspring.social.links import pages, paste_pages, privatebin, shlink
+from mainspring.social.links.paste_pages import PastePages
+from mainspring.social.links.pastes import Pastes
+from mainspring.social.links.privatebin import PrivateBin
 from mainspring.social.links.redirects import Redirects
 from mainspring.social.links.service import Links
 from mainspring.social.links.shlink import Shlink
@@ -18,20 +21,26 @@ from mainspring.social.links.yourls import Yourls
 from mainspring.wire.http1 import Http1Server
 
 
-def application(links: Links, accounts: Accounts, config: Config, clock: Clock) -> Http1Server:
+def application(links: Links, pastes: Pastes, accounts: Accounts, config: Config, clock: Clock) -> Http1Server:
     """What listens on port 8410."""
     redirects = Redirects(links, tuple(config.trusted_proxies))
-    dialects = Dialects(redirects, Shlink(links, accounts), Yourls(links, accounts))
+    shown = PastePages(pastes, accounts, redirects.address)
+    sealed = PrivateBin(pastes, accounts, redirects.address, shown.root)
+    dialects = Dialects(redirects, Shlink(links, accounts), Yourls(links, accounts), shown, sealed)
     return Http1Server(redirects.quick, Manners(dialects, loopback=False, clock=clock))
 
 
 class Dialects:
     """An ASGI application that is several: whose words a request speaks decides who answers, and how errors look."""
 
-    def __init__(self, redirects: Redirects, rest: Shlink, yourls: Yourls) -> None:
+    def __init__(
+        self, redirects: Redirects, rest: Shlink, yourls: Yourls, pastes: PastePages, sealed: PrivateBin
+    ) -> None:
         self._visits = asgi(redirects.handle, problem=_page)
         self._shlink = rest.router.application(problem=shlink.problem)
         self._yourls = asgi(yourls.handle)
+        self._pastes = pastes.router.application(problem=paste_pages.problem)
+        self._privatebin = asgi(sealed.handle, problem=privatebin.problem)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._whose(scope)(scope, receive, send)
@@ -42,6 +51,10 @@ class Dialects:
             return self._shlink
         if path == "/yourls-api.php":
             return self._yourls
+        if path.startswith("/pastes/"):
+            return self._pastes
+        if path == "/" and scope["type"] == "http" and privatebin.speaks(scope):
+            return self._privatebin
         return self._visits
 
 

@@ -80,6 +80,77 @@ CREATE INDEX ix_links_link_owner_id ON links_link (owner, id);
 
 CREATE INDEX ix_links_link_target_hash ON links_link (target_hash);
 
+CREATE TABLE links_paste (
+  id TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  owner INTEGER,
+  title TEXT NOT NULL,
+  visibility TEXT NOT NULL,
+  password TEXT,
+  sealed INTEGER NOT NULL,
+  verifier BLOB,
+  discussion INTEGER NOT NULL,
+  reads_left INTEGER,
+  forked_from TEXT,
+  created_us INTEGER NOT NULL,
+  ends_us INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  CONSTRAINT pk_links_paste PRIMARY KEY (id)
+)
+ STRICT;
+
+CREATE INDEX ix_links_paste_ends_us ON links_paste (ends_us);
+
+CREATE INDEX ix_links_paste_owner_number ON links_paste (owner, number);
+
+CREATE INDEX ix_links_paste_visibility_number ON links_paste (visibility, number);
+
+CREATE TABLE links_paste_comment (
+  paste_id TEXT NOT NULL,
+  id TEXT NOT NULL,
+  parent_id TEXT NOT NULL,
+  adata TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  created_us INTEGER NOT NULL,
+  CONSTRAINT pk_links_paste_comment PRIMARY KEY (paste_id, id)
+)
+ WITHOUT ROWID,
+ STRICT;
+
+CREATE TABLE links_paste_file (
+  paste_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  content_type TEXT NOT NULL,
+  size_bytes INTEGER NOT NULL,
+  CONSTRAINT pk_links_paste_file PRIMARY KEY (paste_id, name)
+)
+ WITHOUT ROWID,
+ STRICT;
+
+CREATE TABLE links_paste_part (
+  paste_id TEXT NOT NULL,
+  body TEXT NOT NULL,
+  n INTEGER NOT NULL,
+  filler BLOB NOT NULL,
+  bytes BLOB NOT NULL,
+  CONSTRAINT pk_links_paste_part PRIMARY KEY (paste_id, body, n)
+)
+ WITHOUT ROWID,
+ STRICT;
+
+CREATE TABLE links_paste_version (
+  paste_id TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  format TEXT NOT NULL,
+  language TEXT NOT NULL,
+  adata TEXT,
+  size_bytes INTEGER NOT NULL,
+  created_us INTEGER NOT NULL,
+  CONSTRAINT pk_links_paste_version PRIMARY KEY (paste_id, number)
+)
+ WITHOUT ROWID,
+ STRICT;
+
 CREATE TABLE links_report (
   id INTEGER NOT NULL,
   link_id INTEGER NOT NULL,
