@@ -1,0 +1,180 @@
+"""Real processes that die: killed while they mint, restarted with a clock set back, and forked."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from heapq import merge
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from mainspring.core.clock import SystemClock
+from mainspring.primitives.ids import Ids, NotReserved
+from tests.needs import REPOSITORY, need_program
+
+from .minting import open_database
+
+PROCESSES = 8
+PATIENCE_S = 240
+
+
+class Bearer:
+    """Bears minting processes on one database; with `words` in front of its command line, under another clock."""
+
+    def __init__(self, path: Path, *words: str) -> None:
+        command = [*words, sys.executable, "-m", "tests.primitives.ids.minting", str(path)]
+        environment = {**os.environ, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "PYTHONPATH": str(REPOSITORY)}
+        self._process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def bear(self, file: Path) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{file}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait(30)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def killed_and_restarted(folder: Path, ids_wanted: int, kills_wanted: int) -> list[Path]:
+    """Runs eight processes on one file; every 200 ms one that has minted is killed and another born, five minutes back.
+
+    Gives the files with what they minted once both wishes are met.
+    """
+    need_program("faketime")
+    path = folder / "ids.db"
+    plain, back = Bearer(path), Bearer(path, "faketime", "-f", "-5m")
+    files: list[Path] = []
+    alive: list[tuple[int, Path]] = []
+
+    def born(bearer: Bearer) -> None:
+        files.append(folder / f"minted-{len(files):04}")
+        alive.append((bearer.bear(files[-1]), files[-1]))
+
+    def size(file: Path) -> int:
+        return file.stat().st_size if file.exists() else 0
+
+    try:
+        asyncio.run(_create(path))
+        for _ in range(PROCESSES):
+            born(plain)
+        kills, deadline_s = 0, time.monotonic() + PATIENCE_S
+        while kills < kills_wanted or sum(map(size, files)) < 8 * ids_wanted:
+            assert time.monotonic() < deadline_s, f"{kills} kills, {sum(map(size, files)) // 8} ids"
+            time.sleep(0.2)
+            victim = next((one for one in alive if size(one[1])), None)
+            if victim is not None:
+                alive.remove(victim)
+                os.kill(victim[0], signal.SIGKILL)
+                kills += 1
+                born(back)
+    finally:
+        for process, _ in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        plain.end()
+        back.end()
+    return [file for file in files if size(file)]
+
+
+async def _create(path: Path) -> None:
+    await (await open_database(str(path))).stop()
+
+
+def minted(file: Path) -> Iterator[int]:
+    """The ids of one process, which must increase; what its death cut off in the middle is left out."""
+    ids = array("q")
+    data = file.read_bytes()
+    ids.frombytes(data[: len(data) // 8 * 8])
+    assert all(one < other for one, other in pairwise(ids))
+    yield from ids
+
+
+def check(files: list[Path], ids_wanted: int) -> None:
+    count, last = 0, -1
+    for one in merge(*map(minted, files)):
+        assert one != last, f"{one} was minted twice"
+        last = one
+        count += 1
+    assert count >= ids_wanted
+
+
+@pytest.mark.peer
+def test_no_id_of_300_000_is_minted_twice_by_processes_that_are_killed_and_set_back(tmp_path: Path) -> None:
+    check(killed_and_restarted(tmp_path, 300_000, 20), 300_000)
+
+
+@pytest.mark.peer
+@pytest.mark.slow
+def test_no_id_of_10_million_is_minted_twice_by_processes_that_are_killed_and_set_back(tmp_path: Path) -> None:
+    check(killed_and_restarted(tmp_path, 10_000_000, 100), 10_000_000)
+
+
+class Switch:
+    """The way to whichever database is open in this process now."""
+
+    dialect = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    async def __aenter__(self) -> "Switch":
+        self._database = await open_database(self.path)
+        self.read, self.write, self.write_once = self._database.read, self._database.write, self._database.write_once
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._database.stop()
+
+    def unready(self) -> str | None:
+        return None
+
+
+def test_a_forked_child_mints_only_after_it_has_a_range_of_its_own(tmp_path: Path) -> None:
+    switch = Switch(tmp_path / "ids.db")
+    ids = Ids(switch, SystemClock())
+
+    async def start_and_take(count: int) -> list[int]:
+        async with switch:
+            await ids.start()
+            return ids.take(count)
+
+    ours = asyncio.run(start_and_take(1_000))
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            try:
+                ids.next()
+                first = -1
+            except NotReserved:
+                first = 0
+            answer = array(
+                "q", [first, ids.worker if ids.worker is not None else -1, *asyncio.run(start_and_take(1_000))]
+            )
+        except BaseException:
+            answer = array("q", [-2])
+        os.write(write, answer.tobytes())
+        os._exit(0)
+    os.close(write)
+    ours += ids.take(1_000)
+    with os.fdopen(read, "rb") as pipe:
+        theirs = array("q")
+        theirs.frombytes(pipe.read())
+    os.waitpid(child, 0)
+    refused, worker, *minted_there = theirs
+    assert (refused, worker) == (0, -1)
+    assert len(minted_there) == 1_000 and set(ours).isdisjoint(minted_there)
