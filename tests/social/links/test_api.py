@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mainspring.core.accounts import Caller
 from mainspring.social.links import Links
 from mainspring.social.links.clicks import TOPIC, Batch, Click, encode_batch
 from tests.asgi import Exchange, http_scope, started
@@ -229,10 +230,8 @@ async def test_an_export_comes_in_again_as_it_was(listener: Listener) -> None:
 
 async def test_clicks_are_watched_live(listener: Listener, links: Links) -> None:
     made, other = await make(listener), await make(listener)
-    scope = http_scope(
-        "GET", f"/api/links/live?link={made['id']}", {"authorization": f"Bearer {listener.key}"}, type="websocket"
-    )
-    exchange = _Socket(scope)
+    headers = {"authorization": f"Bearer {listener.key}"}
+    exchange = _Socket(http_scope("GET", f"/api/links/live?link={made['id']}", headers, type="websocket"))
     async with started(listener.json_api, exchange), asyncio.timeout(30):
         await exchange.accepted.wait()
         for sequence, code in enumerate((other["code"], made["code"])):
@@ -264,7 +263,7 @@ class _Socket(Exchange):
 async def test_accounts_keep_to_their_own(listener: Listener) -> None:
     from mainspring.core.accounts.model import ONE_CLICK
 
-    made = await make(listener)
+    made = {"id": (await listener.links.create(URL, by=Caller(7, "ann", "token", frozenset({"links:write"})))).id}
     token = (await listener.accounts.create_token(ONE_CLICK, "narrow", ["links:read", "links:write"])).secret
     for method, path, body in (
         ("PUT", "/tags/t", {"name": "n"}),

@@ -33,7 +33,9 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (200, 120)) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize(("correction", "rounded", "size"), product("LMQH", (False, True), (50, 300, 1000)))
+@pytest.mark.parametrize(
+    ("correction", "rounded", "size"), [*product("LMQH", (False, True), (50, 300)), ("M", True, 1000)]
+)
 def test_every_variant_can_be_read_back(correction: str, rounded: bool, size: int) -> None:
     design = Design(size=size, correction=correction, rounded=rounded)  # type: ignore[arg-type]
     assert read_back(draw(TEXT, design)) == TEXT
