@@ -123,6 +123,17 @@ def test_a_smaller_burst_does_not_lock_out_who_has_spent_a_greater_one() -> None
     assert limiter.hit("api", "user")
 
 
+@pytest.mark.parametrize("text", ["5/minute", "fixed 5/minute", "token 5/minute", "log 5/minute", "5/day UTC"])
+def test_sweeping_at_any_time_forgets_nothing_that_still_matters(text: str) -> None:
+    clock = Stepped(mono_ns=draw.NEW_YEAR_NS)
+    limiter = MemoryLimiter(clock, api=text)
+    limiter.hit("api", "user", 5)
+    for _ in range(10):
+        clock.step(S // 10)
+        limiter.sweep()
+    assert not limiter.hit("api", "user")
+
+
 def test_overrides_and_shadow_work_without_the_loop_too() -> None:
     limiter = MemoryLimiter(Stepped(mono_ns=S), api="1/minute", quiet="1/minute shadow")
     limiter.override("api", "vip", "3/minute")

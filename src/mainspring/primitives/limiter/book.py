@@ -17,22 +17,48 @@ class Book:
 
     def __init__(self, changed: Callable[[str], None]) -> None:
         self.plans: dict[str, Plan] = {}
+        """What is in force: amendments before definitions."""
+        self._defined: dict[str, Plan] = {}
+        self._amended: dict[str, Plan] = {}
         self.overrides: dict[str, dict[str, Plan]] = {}
         """By policy, then by key; each plan has the one level that the key gets instead."""
         self._changed = changed
 
     def define(self, name: str, written: Written) -> None:
         """Makes or changes a policy, at once. Raises `BadPolicy`."""
+        self._put(self._defined, name, written)
+
+    def undefine(self, name: str) -> None:
+        self._remove(self._defined, name)
+
+    def amend(self, name: str, written: Written) -> None:
+        """Puts a policy in the place of the one that is defined, or will be, until `repeal`. Raises `BadPolicy`."""
+        self._put(self._amended, name, written)
+
+    def repeal(self, name: str) -> None:
+        self._remove(self._amended, name)
+
+    def _put(self, layer: dict[str, Plan], name: str, written: Written) -> None:
         if not NAME.fullmatch(name):
             raise BadPolicy("a policy's name is a-z, 0-9, dots, dashes and underscores, at most 64 of them")
         wanted = policy(written)
-        if name not in self.plans or self.plans[name].policy != wanted:
-            self.plans[name] = Plan(name, wanted)
-            self._changed(name)
+        if name not in layer or layer[name].policy != wanted:
+            layer[name] = Plan(name, wanted)
+            self._enforce(name)
 
-    def undefine(self, name: str) -> None:
-        if self.plans.pop(name, None):
-            self._changed(name)
+    def _remove(self, layer: dict[str, Plan], name: str) -> None:
+        if layer.pop(name, None):
+            self._enforce(name)
+
+    def _enforce(self, name: str) -> None:
+        plan = self._amended.get(name) or self._defined.get(name)
+        if plan is self.plans.get(name):
+            return
+        if plan is None:
+            del self.plans[name]
+        else:
+            self.plans[name] = plan
+        self._changed(name)
 
     def override(self, name: str, key: str, written: Written) -> None:
         """Gives `key` limits of its own wherever it is asked about under this policy. Raises `BadPolicy`."""

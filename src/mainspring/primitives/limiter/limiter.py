@@ -69,6 +69,14 @@ class Limiter:
     def undefine(self, name: str) -> None:
         self._book.undefine(name)
 
+    def amend(self, name: str, written: Written) -> None:
+        """Puts a policy in the place of the one that code defines, now or later. Raises `BadPolicy` (422)."""
+        self._book.amend(name, written)
+
+    def repeal(self, name: str) -> None:
+        """Ends an amendment: what is defined is in force again."""
+        self._book.repeal(name)
+
     def override(self, name: str, key: str, written: Written) -> None:
         """Gives `key` limits of its own under this policy. Raises `BadPolicy` (422)."""
         self._book.override(name, key, written)
@@ -78,7 +86,12 @@ class Limiter:
         self._book.restore(name, key)
 
     def plan(self, name: str) -> Plan:
+        """The policy in force. Raises `UnknownPolicy` (404)."""
         return self._book.plan(name)
+
+    def plans(self) -> list[Plan]:
+        """All policies in force, by name."""
+        return [plan for _, plan in sorted(self._book.plans.items())]
 
     # Decisions
 
@@ -133,6 +146,13 @@ class Limiter:
             raise BadCost("a cost is a positive whole number")
         await self._change(policy, self._book.ask(policy, key, "adjust", -cost))
 
+    async def settle(self, policy: str, key: Keys, reserved: int, actual: int, at_ns: int, store: str = "") -> None:
+        """Corrects, once, what a hit at `at_ns` has charged: what `Decision.settle` does, for who has no decision at hand."""
+        if type(actual) is not int or actual < 0 or type(reserved) is not int or reserved < 1:
+            raise BadCost("what something has cost is a whole number, not below 0")
+        if actual != reserved:
+            await self._change(policy, self._book.ask(policy, key, "adjust", actual - reserved, at_ns), store)
+
     async def reset(self, policy: str, key: Keys) -> None:
         """Forgets what the keys have spent, their slots and their penalties."""
         await self._change(policy, self._book.ask(policy, key, "reset", 0))
@@ -172,12 +192,12 @@ class Limiter:
             ask = self._book.ask(policy, key, "hit", cost)
             return self._decision(policy, ask, key, self._local.answer(ask), "memory")
 
-        if policy not in self._book.overrides and not any(limit.shadow for limit in plan.limits):
+        if not any(limit.shadow for limit in plan.limits):
 
             def face(limits: tuple[Limit, ...], reading: Reading) -> Face:
                 return Face(policy, limits, reading.read, self._settle, reading.brief)
 
-            quick = self._local.quick(plan, face, slow)
+            quick = self._local.quick(plan, face, slow, self._book.overrides.get(policy, {}))
             self._hot[policy] = quick, self._decided.labels(policy, "allowed"), self._decided.labels(policy, "refused")
 
     async def _decide(self, policy: str, key: Keys, cost: int) -> Decision:
@@ -215,12 +235,9 @@ class Limiter:
         return await self._change(policy, Ask(slots(ask.charges), verb, lease), store)
 
     async def _settle(self, decision: Decision, actual: int) -> None:
-        if type(actual) is not int or actual < 0:
-            raise BadCost("what something has cost is a whole number, not below 0")
-        if decision.store in ("open", "closed") or actual == decision.cost:
-            return
-        ask = self._book.ask(decision.policy, decision.keys, "adjust", actual - decision.cost, decision.at_ns)
-        await self._change(decision.policy, ask, decision.store)
+        if decision.store not in ("open", "closed"):
+            store = "local" if decision.store == "local" else ""
+            await self.settle(decision.policy, decision.keys, decision.cost, actual, decision.at_ns, store)
 
     def _decision(self, policy: str, ask: Ask, keys: Keys, outcome: Outcome, store: str) -> Decision:
         face = Face(policy, tuple(charge.limit for charge in ask.charges), settle=self._settle)

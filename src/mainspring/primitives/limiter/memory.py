@@ -5,7 +5,7 @@ asynchronous `Limiter`. Both belong to one thread. Time is the process's monoton
 wall clock matters, except to calendar quotas, which are about the wall clock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from heapq import nlargest
 from itertools import islice
 from typing import Any
@@ -77,8 +77,10 @@ class MemoryStore:
         for bucket in [one for one in self._shelves if one.startswith(f"{policy}/") and one not in buckets]:
             del self._shelves[bucket]
 
-    def quick(self, plan: Plan, face: Callable[[tuple[Limit, ...], Reading], Face], slow: Slow) -> Slow:
-        """A hit on one key of `plan` for a cost of 1: as fast as Python goes for the usual algorithms, else `slow`."""
+    def quick(
+        self, plan: Plan, face: Callable[[tuple[Limit, ...], Reading], Face], slow: Slow, exceptions: Container[str]
+    ) -> Slow:
+        """A hit on one key of `plan`: as fast as Python goes for the usual algorithms, `slow` for all else."""
         if len(plan.limits) != 1 or plan.limits[0].shadow:
             return slow
         (bucket, limit), rule = plan.levels[0][0], plan.limits[0].rule
@@ -87,12 +89,17 @@ class MemoryStore:
         found, now = self.shelf(bucket, rule), self.clock.mono_ns
         if isinstance(rule, TokenBucket):
             assert isinstance(found, Arrivals)
-            return found.quick(rule, now, face((limit,), read_arrival(rule)), slow)
-        assert isinstance(found, Windows)
-        reading = face((limit,), read_window(rule))
-        if isinstance(rule, FixedWindow):
-            return found.quick_fixed(rule, now, reading, slow)
-        return found.quick_sliding(rule, now, reading, slow)
+            quick = found.quick(rule, now, face((limit,), read_arrival(rule)), slow)
+        else:
+            assert isinstance(found, Windows)
+            reading = face((limit,), read_window(rule))
+            if isinstance(rule, FixedWindow):
+                quick = found.quick_fixed(rule, now, reading, slow)
+            else:
+                quick = found.quick_sliding(rule, now, reading, slow)
+        if not exceptions:
+            return quick
+        return lambda key, cost: slow(key, cost) if key in exceptions else quick(key, cost)
 
     async def keys(self, bucket: str, limit: Limit, top: int, scanned_max: int) -> list[KeyState]:
         """The keys that have spent most, of the first `scanned_max`."""
@@ -104,7 +111,9 @@ class MemoryStore:
     def sweep(self) -> None:
         """Forgets some of what has expired; hits do so too, this is for limits that nobody hits any more."""
         for found in self._shelves.values():
-            found.sweep(max(found.due_ns, self.clock.mono_ns()))
+            now_ns = self.clock.wall_ns() if found.calendar else self.clock.mono_ns()
+            if now_ns >= found.due_ns:
+                found.sweep(now_ns)
 
     def __len__(self) -> int:
         """States held, over all limits."""
@@ -131,7 +140,7 @@ class MemoryLimiter:
         """
         try:
             return self._quick[policy](key, cost)  # type: ignore[arg-type]  # a list of keys is not found there
-        except (KeyError, TypeError):  # no such policy, one with overrides, or a list of keys: nothing is charged yet
+        except (KeyError, TypeError):  # no such policy, or a list of keys: nothing is charged yet
             return self._ask(policy, key, cost)
 
     def bound(self, policy: str) -> Callable[[str], Decision]:
@@ -165,15 +174,16 @@ class MemoryLimiter:
         return len(self._store)
 
     def _changed(self, policy: str) -> None:
-        """Makes the policy's quick hit anew; one with overrides has none, because it must look at each key first."""
+        """A policy is different now: what was prepared for its hits is made anew."""
         plan = self._book.plans.get(policy)
         self._quick.pop(policy, None)
         self._store.retain(policy, self._book.buckets(policy))
-        if plan and policy not in self._book.overrides:
+        if plan is not None:
             self._quick[policy] = self._store.quick(
                 plan,
                 lambda limits, reading: Face(policy, limits, reading.read, None, reading.brief),
                 lambda key, cost: self._ask(policy, key, cost),
+                self._book.overrides.get(policy, {}),
             )
 
     def _ask(self, policy: str, key: Keys, cost: Any) -> Decision:

@@ -37,6 +37,9 @@ class Shelf(Protocol):
     due_ns: int
     """When `sweep` wants to be called next, at the latest before a key is added."""
 
+    calendar: bool
+    """Whether its times are those of the wall clock."""
+
     def load(self, key: Place, now_ns: int) -> State: ...
 
     def save(self, key: Place, state: State, now_ns: int) -> None: ...
@@ -62,6 +65,7 @@ class Arrivals:
     """Theoretical arrival times, a bare integer for each key (in units of 1/scale ns)."""
 
     __slots__ = ("_max_keys", "_scale", "_sketch", "_tats", "_wheel", "due_ns")
+    calendar = False
 
     def __init__(self, rule: TokenBucket | LeakyBucket, max_keys: int, now_ns: int) -> None:
         self._scale = rule.cell.scale
@@ -202,6 +206,7 @@ class Windows:
         "_start_ns",
         "due_ns",
     )
+    calendar = False
 
     def __init__(self, rule: FixedWindow | SlidingWindow, max_keys: int, now_ns: int) -> None:
         self._span_ns = rule.span_ns
@@ -357,10 +362,11 @@ def read_window(rule: FixedWindow | SlidingWindow) -> Reading:
 class States:
     """Whole states, for every other rule. Keys beyond `max_keys` share 65,536 states among them, by their hash."""
 
-    __slots__ = ("_max_keys", "_rule", "_states", "_wheel", "due_ns")
+    __slots__ = ("_max_keys", "_rule", "_states", "_wheel", "calendar", "due_ns")
 
     def __init__(self, rule: Rule, max_keys: int, now_ns: int) -> None:
         self._rule = rule
+        self.calendar = rule.calendar
         self._max_keys = max_keys
         self._states: dict[Place | int, State] = {}
         blocked_s = rule.within + rule.longest if isinstance(rule, Penalty) else 0
