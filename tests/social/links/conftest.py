@@ -45,6 +45,7 @@ async def started(
     clock: Clock | None = None,
     log: Log | None = None,
     cache: Cache | None = None,
+    config: Config | None = None,
 ) -> AsyncIterator[Links]:
     """Links on a database whose tables are prepared; several on one database are the nodes of a cluster."""
     clock = clock or SystemClock()
@@ -56,7 +57,7 @@ async def started(
         if isinstance(own_log, OutboxLog):
             stack.push_async_callback(own_log.stop)
         limiter = Limiter(MemoryStore(clock), clock)
-        links = Links(database, own_log, cache or MemoryCache(clock), ids, limiter, clock, settings)
+        links = Links(database, own_log, cache or MemoryCache(clock), ids, limiter, clock, settings, config=config)
         links.passwords = links.drafts.passwords = Passwords(CHEAP)
         await links.start()
         stack.push_async_callback(links.stop)
