@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import websockets
 
-from mainspring.core.http.request import Channel, Message, Receive, Scope, Send
+from mainspring.core.http.request import Channel, Disconnected, Message, Receive, Scope, Send
 from mainspring.core.problems import Forbidden
 from mainspring.core.serve import Server
 from mainspring.wire.frames import TEXT
@@ -153,6 +153,19 @@ async def test_a_cancellation_from_elsewhere_is_not_swallowed() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not console.left.is_set() and sent[-1]["type"] == "websocket.close"
+
+
+async def test_a_client_that_left_before_it_was_accepted_starts_nothing() -> None:
+    async def receive() -> Message:
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    console = Console(idle)
+    with pytest.raises(Disconnected):
+        await console({"type": "websocket", "path": "/", "headers": []}, receive, send)
+    assert not console.started.is_set()
 
 
 async def test_an_error_of_the_handler_closes_with_1011_and_a_problem_with_1008_and_its_detail() -> None:

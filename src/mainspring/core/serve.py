@@ -24,7 +24,7 @@ from typing import Any
 from granian import _futures, _granian
 from granian.http import HTTP1Settings, HTTP2Settings
 
-from mainspring.core.http.request import Application, Message, Receive, Scope
+from mainspring.core.http.request import Application, Disconnected, Message, Receive, Scope
 from mainspring.core.http.response import problem_response
 from mainspring.core.problems import Problem, Unavailable
 from mainspring.core.tls import Tls
@@ -153,9 +153,14 @@ class Server:
         exchange = _Exchange(watcher.scope, watcher.proto)
         self._open.add(exchange)
         try:
-            await self._app(exchange.scope, exchange.receive, exchange.send)
+            if self.draining and exchange.is_websocket:
+                await exchange.refuse(Unavailable("The server is stopping; connect again"))
+            else:
+                await self._app(exchange.scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
             await exchange.was_cancelled(draining=self.draining)
+        except Disconnected:
+            pass
         except Exception as error:
             await exchange.has_failed(error)
         finally:
@@ -236,13 +241,13 @@ class _Exchange:
         if self.is_event_stream:
             await self._try([{"type": "http.response.body", "body": b""}])
         elif draining:
-            await self._answer(Unavailable("The server is stopping; ask again"))
+            await self.refuse(Unavailable("The server is stopping; ask again"))
 
     async def has_failed(self, error: Exception) -> None:
         log.error("unhandled error at %s", self.scope["path"], exc_info=error)
-        await self._answer(Problem())
+        await self.refuse(Problem())
 
-    async def _answer(self, problem: Problem) -> None:
+    async def refuse(self, problem: Problem) -> None:
         """Answers with a problem where no answer has begun; else the connection ends without the answer's end."""
         if self._head is None:
             refused = problem_response(problem)

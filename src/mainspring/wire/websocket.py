@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mainspring.core.http.request import Channel, headers_of
+from mainspring.core.http.request import Channel, Disconnected, headers_of
 from mainspring.core.problems import Problem
 from mainspring.wire.frames import (
     ABNORMAL,
@@ -116,9 +116,9 @@ async def open_channel(
     channel: Channel, limits: Limits | None = None, *, subprotocol: str | None = None
 ) -> "AsyncIterator[ChannelSocket]":
     """Accepts the WebSocket of a route. Leaving the block closes it, a `Problem` with its detail (1008); a client that
-    leaves ends the block, quietly."""
+    leaves ends the block, quietly. Raises `Disconnected` where it left before."""
     if (await channel.receive())["type"] != "websocket.connect":
-        return
+        raise Disconnected
     await channel.send({"type": "websocket.accept", "subprotocol": subprotocol})
     socket = ChannelSocket(channel, limits or Limits())
     end: tuple[int, str] = (NORMAL, "")
