@@ -1,10 +1,12 @@
 """What is promised when things break: processes that die, disks that fill, nodes that lose touch."""
 
+import asyncio
 import json
 import random
 import threading
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +135,75 @@ async def test_a_node_that_lost_touch_gives_out_old_targets_for_ten_seconds_at_m
         assert (await listener.visit("/x")).headers["location"] == URL
         await clock.advance(0.2)
         assert (await listener.visit("/x")).headers["location"] == URL + "/new"
+
+
+def follow(address: str, name: str) -> bool:
+    """Follows a link as the visitor `name`; gives whether there was an answer."""
+    try:
+        OPENER.open(urllib.request.Request(address, headers={"user-agent": name}), timeout=30)
+    except urllib.error.HTTPError as answer:
+        return answer.code == 302
+    except (urllib.error.URLError, OSError):
+        return False
+    return False
+
+
+def follow_until_it_dies(address: str, followed: set[str], round: int) -> None:
+    count = 0
+    while True:
+        name = f"visitor {round}/{count}"
+        followed.add(name)
+        if not follow(address, name):
+            return
+        count += 1
+
+
+def counted(server: Server, code: str) -> list[str]:
+    """The visitors in the list of visits."""
+    seen: list[str] = []
+    page, pages = 1, 1
+    while page <= pages:
+        path = f"rest/v3/short-urls/{code}/visits?itemsPerPage=1000&page={page}"
+        request = urllib.request.Request(
+            f"http://{server.listener('links')}/{path}", headers={"x-api-key": server.token}
+        )
+        visits = json.load(urllib.request.urlopen(request, timeout=60))["visits"]
+        seen += [one["userAgent"] for one in visits["data"]]
+        page, pages = page + 1, visits["pagination"]["pagesCount"]
+    return seen
+
+
+async def clicks_through_kills(start_server: StartServer, rounds: int) -> None:
+    """The server is killed while it counts: each time once some clicks of the round have been counted."""
+    server = await asyncio.to_thread(start_server, "links")
+    link = await asyncio.to_thread(server.call, "POST", "api/links/links", {"url": URL})
+    followed: set[str] = set()
+    seen: list[str] = []
+
+    async def sees(name: str) -> bool:
+        seen[:] = await asyncio.to_thread(counted, server, link["code"])
+        return any(one.startswith(name) for one in seen)
+
+    for round in range(rounds):
+        address = f"http://{server.listener('links')}/{link['code']}"
+        visitor = threading.Thread(target=follow_until_it_dies, args=(address, followed, round))
+        visitor.start()
+        await until(partial(sees, f"visitor {round}/"))
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(visitor.join, 60)
+        await asyncio.to_thread(server.start)
+    followed.add("the last")
+    assert follow(f"http://{server.listener('links')}/{link['code']}", "the last")
+    await until(partial(sees, "the last"))
+    assert len(seen) == len(set(seen)) and set(seen) <= followed
+    for path in (f"api/links/links/{link['id']}/stats", "api/links/stats"):
+        assert (await asyncio.to_thread(server.call, "GET", path))["clicks"] == len(seen)
+
+
+async def test_clicks_are_counted_at_most_once_through_kill_9(start_server: StartServer) -> None:
+    await clicks_through_kills(start_server, 2)
+
+
+@pytest.mark.slow
+async def test_clicks_are_counted_at_most_once_through_200_kills(start_server: StartServer) -> None:
+    await clicks_through_kills(start_server, 200)
