@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mainspring.core.http.addresses import AllowList, is_public
@@ -412,7 +412,6 @@ async def test_a_url_that_can_be_misread_is_refused(url: str, make: Make, intern
     assert not internet.resolved
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60), st.sampled_from(["http://", "https://", "http://good.example/", "//", ""]))
 def test_any_text_is_a_target_or_a_refusal_and_reading_a_target_again_changes_nothing(text: str, start: str) -> None:
     try:
@@ -422,7 +421,6 @@ def test_any_text_is_a_target_or_a_refusal_and_reading_a_target_again_changes_no
     assert Target.parse(target.url) == target and target.url.isascii()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_an_ipv4_address_is_judged_alike_in_every_disguise(number: int) -> None:
     plain = ipaddress.IPv4Address(number)
@@ -431,7 +429,6 @@ def test_an_ipv4_address_is_judged_alike_in_every_disguise(number: int) -> None:
     assert not (is_public(plain) and (plain.is_private or plain.is_multicast or plain.is_link_local))
 
 
-@settings(deadline=None)
 @given(st.ip_addresses(v=6))
 def test_no_ipv6_address_that_python_calls_private_is_public(address: ipaddress.IPv6Address) -> None:
     if address.ipv4_mapped is None and (address.is_private or address.is_multicast or address.is_link_local):
