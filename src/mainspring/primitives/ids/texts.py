@@ -75,9 +75,11 @@ _WEIGHED = tuple({letter: digit * 62**place for digit, letter in enumerate(BASE6
 _W0, _W1, _W2, _W3, _W4, _W5, _W6, _W7, _W8, _W9, _W10 = _WEIGHED
 
 
-def base62(number: int, _pairs: tuple[str, ...] = BASE62.pairs, _letters: str = BASE62.letters) -> str:
+def base62(
+    number: int, _pairs: tuple[str, ...] = BASE62.pairs, _letters: tuple[str, ...] = tuple(BASE62.letters)
+) -> str:
     """Eleven letters for any 64-bit number, in the order of the numbers. Raises `ValueError` outside 0 to 2^64 - 1."""
-    if not 0 <= number <= LAST_64:
+    if number >> 64:
         raise ValueError("base62 here is for numbers from 0 to 2^64 - 1")
     # 62^4 cuts it into 3 + 4 + 4 letters, whose arithmetic is on small integers.
     upper, low = number // 14_776_336, number % 14_776_336

@@ -84,7 +84,8 @@ def take(connection: Connection, asked: Take, terms: Terms) -> Granted | NoneLef
             "renewed_ms": after.renewed_ms,
         },
     )
-    connection.execute(_FORGET, {"worker_is": after.worker, "fence_to": after.fence - HOLDERS_KEPT})
+    if after.fence > HOLDERS_KEPT:
+        connection.execute(_FORGET, {"worker_is": after.worker, "fence_to": after.fence - HOLDERS_KEPT})
     connection.execute(
         _REMEMBER,
         {"worker": after.worker, "fence": after.fence, "holder": asked.holder, "low_ms": granted.low_ms},
