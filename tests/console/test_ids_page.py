@@ -15,7 +15,7 @@ async def test_what_is_minted_can_be_copied_and_read(open_page: Open, shoot) -> 
     await expect(minted).to_be_visible()
     text = (await minted.inner_text()).split()[0]
     assert len(text) == 36
-    await page.get_by_label("An id").fill(text)
+    await page.get_by_label("An id", exact=True).fill(text)
     read = page.get_by_test_id("read")
     await expect(read).to_contain_text("uuid7")
     await expect(read).to_contain_text("128 bits")
@@ -26,7 +26,7 @@ async def test_what_is_minted_can_be_copied_and_read(open_page: Open, shoot) -> 
 
 async def test_bad_input_says_what_is_wrong_and_changes_nothing(open_page: Open) -> None:
     page = await open_page("ids")
-    await page.get_by_label("An id").fill("!!!")
+    await page.get_by_label("An id", exact=True).fill("!!!")
     await expect(page.get_by_role("alert")).to_be_visible()
-    await page.get_by_label("An id").fill("175928847299117063")
+    await page.get_by_label("An id", exact=True).fill("175928847299117063")
     await expect(page.get_by_test_id("read")).to_contain_text("64 bits")

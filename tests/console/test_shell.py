@@ -28,21 +28,21 @@ async def test_without_the_token_one_is_asked_to_sign_in(open_page: Open) -> Non
     await page.goto(page.url + "links")
     await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     await page.get_by_label("Name").fill("nobody")
-    await page.get_by_label("Password").first.fill("wrong password here")
+    await page.get_by_role("textbox", name="Password").fill("wrong password here")
     await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_role("alert")).to_be_visible()
 
 
 async def test_the_owner_chooses_a_password_and_makes_a_token(open_page: Open, shoot) -> None:
     page = await open_page("account")
-    await page.get_by_label("Password").first.fill("correct horse battery staple")
+    await page.get_by_role("textbox", name="Password").fill("correct horse battery staple")
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_role("heading", name="Choose a password")).to_be_hidden()
     await page.get_by_label("What for").fill("deploy")
     await page.get_by_role("textbox", name="May").fill("ids:write")
     await page.get_by_role("option", name="ids:write").click()
     await page.get_by_role("button", name="Create").click()
-    await expect(page.get_by_label("token", exact=True)).to_contain_text("ms_")
+    await expect(page.locator("pre[aria-label=token]")).to_contain_text("ms_")
     await shoot(page, "account")
     await page.get_by_role("tab", name="What happened").click()
     await expect(page.get_by_role("table")).to_contain_text("token")
@@ -74,7 +74,7 @@ async def test_the_keyboard_reaches_everything_from_the_top(open_page: Open) -> 
 
 async def test_code_metrics_and_promise_are_beside_every_page(open_page: Open, shoot) -> None:
     page = await open_page("ids?tab=api")
-    await expect(page.get_by_label("curl", exact=True)).to_contain_text("/api/ids")
+    await expect(page.locator("pre[aria-label=curl]")).to_contain_text("/api/ids")
     await shoot(page, "from-code")
     await page.get_by_role("tab", name="Metrics").click()
     await expect(page.get_by_role("heading", name="Requests a second")).to_be_visible()

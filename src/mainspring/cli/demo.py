@@ -1,6 +1,5 @@
 """`demo`: lifelike data and traffic for a running server, so that its pages have something to show."""
 
-import asyncio
 import importlib
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def demo(
     run = importlib.import_module(demos[system]).run
     try:
         with progress("visits", rate * seconds) as tell:
-            click.echo(asyncio.run(run(server["address"], listeners, made["token"], rate, seconds, tell)))
+            click.echo(run(server["address"], listeners, made["token"], rate, seconds, tell))
     except RuntimeError as error:
         raise click.ClickException(str(error)) from None
     finally:

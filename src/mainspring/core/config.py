@@ -54,7 +54,7 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     hosts: Annotated[list[str], Meta(description="Host names that this node answers to, besides loopback's own")] = []
     origins: Annotated[list[str], Meta(description="Web origins that may call the JSON API from a browser (CORS)")] = []
     trusted_proxies: Annotated[list[str], Meta(description="CIDRs of proxies whose X-Forwarded-For is believed")] = []
-    body_bytes_max: Annotated[int, Meta(ge=1024, description="Largest request body, where a route names no other")] = (
+    body_bytes_max: Annotated[int, Meta(ge=1024, description="Largest body of any request; most addresses accept less")] = (
         16 << 20
     )
     free_bytes_min: Annotated[

@@ -12,7 +12,7 @@ import { SystemPage } from "./SystemPage"
 import { type Caller, type SystemInfo, Systems } from "./systems"
 
 export function Console() {
-  const { data, error, reload } = useApi<{ systems: SystemInfo[] }>("/-/systems", 10_000)
+  const { data, error, reload } = useApi<{ systems: SystemInfo[] }>("/-/systems", 4000)
   const who = useApi<Caller>("/api/accounts/whoami")
   const [open, { toggle, close }] = useDisclosure()
   const [path] = useLocation()

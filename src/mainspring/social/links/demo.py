@@ -1,11 +1,11 @@
 """Lifelike links and visits for a running server: a few popular links, many rare ones, browsers, phones and bots."""
 
-import asyncio
 import json
+import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 from random import Random
-
-import httpcore
+from urllib.parse import urlsplit
 
 PLACES = (
     ("https://en.wikipedia.org/wiki/Mainspring", "What a mainspring is", ("watches", "reading")),
@@ -39,34 +39,37 @@ REFERRERS = (
 LANGUAGES = ("en-GB,en;q=0.9", "de-AT,de;q=0.9,en;q=0.5", "fr-FR,fr;q=0.9", "pt-BR,pt;q=0.9", "ja-JP,ja;q=0.9")
 
 
-async def run(
+def run(
     address: str, listeners: dict[str, str], token: str, rate: float, seconds: float, tell: Callable[[int], None]
 ) -> str:
-    """Makes ten links, then about `rate` visits a second for `seconds`; `tell` gets the number of visits so far."""
+    """Makes ten links, then about `rate` visits a second for `seconds`; `tell` gets the number of visits so far.
+
+    Raises `RuntimeError` for an answer that it does not expect.
+    """
     random = Random()
-    headers: dict[bytes | str, bytes | str] = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-    async with httpcore.AsyncConnectionPool(max_connections=16) as web:
-        wanted = [
-            {"url": url, "title": title, "tags": list(tags), "find_if_exists": True} for url, title, tags in PLACES
-        ]
-        body = json.dumps({"links": wanted}).encode()
-        made = await web.request("POST", f"{address}api/links/bulk", headers=headers, content=body)
-        if made.status != 200:
-            raise RuntimeError(f"the links could not be made: {made.content.decode()[:300]}")
-        codes = [one["link"]["code"] for one in json.loads(made.content)["results"]]
-        popularity = [1 / (rank + 1) for rank in range(len(codes))]
-        loop, visits = asyncio.get_running_loop(), 0
-        began = loop.time()
-        while loop.time() < began + seconds:
-            (code,), (agent,) = random.choices(codes, popularity), random.choices(AGENTS, WEIGHTS)
-            visitor: dict[bytes | str, bytes | str] = {"user-agent": agent, "accept-language": random.choice(LANGUAGES)}
-            if referrer := random.choice(REFERRERS):
-                visitor["referer"] = referrer
-            suffix = "?qr=1" if random.random() < 0.1 else ""
-            answer = await web.request("GET", f"{listeners['links']}{code}{suffix}", headers=visitor)
-            if answer.status not in (301, 302, 307, 308, 429):
-                raise RuntimeError(f"{code} answered {answer.status}")
-            visits += 1
-            tell(visits)
-            await asyncio.sleep(max(0.0, began + visits / rate - loop.time()) if rate else 0)
+    links = [{"url": url, "title": title, "tags": tags, "find_if_exists": True} for url, title, tags in PLACES]
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    main = HTTPConnection(urlsplit(address).netloc, timeout=30)
+    main.request("POST", "/api/links/bulk", json.dumps({"links": links}), headers)
+    made = main.getresponse()
+    told = made.read()
+    if made.status != 200:
+        raise RuntimeError(f"the links could not be made: {told.decode()[:300]}")
+    codes = [one["link"]["code"] for one in json.loads(told)["results"]]
+    popularity = [1 / (rank + 1) for rank in range(len(codes))]
+    visitors = HTTPConnection(urlsplit(listeners["links"]).netloc, timeout=30)
+    began, visits = time.monotonic(), 0
+    while time.monotonic() < began + seconds:
+        (code,), (agent,) = random.choices(codes, popularity), random.choices(AGENTS, WEIGHTS)
+        visitor = {"user-agent": agent, "accept-language": random.choice(LANGUAGES)}
+        if referrer := random.choice(REFERRERS):
+            visitor["referer"] = referrer
+        visitors.request("GET", f"/{code}{'?qr=1' if random.random() < 0.1 else ''}", headers=visitor)
+        answer = visitors.getresponse()
+        answer.read()
+        if answer.status not in (301, 302, 307, 308):
+            raise RuntimeError(f"{code} answered {answer.status}")
+        visits += 1
+        tell(visits)
+        time.sleep(max(0.0, began + visits / rate - time.monotonic()))
     return f"{len(codes)} links, {visits} visits; see {address}links"

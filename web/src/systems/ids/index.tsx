@@ -8,7 +8,7 @@ import { Workers } from "./Workers"
 export function Page() {
   return (
     <Stack>
-      <SimpleGrid cols={{ base: 1, md: 2 }}>
+      <SimpleGrid cols={{ base: 1, md: 2 }} style={{ alignItems: "start" }}>
         <Mint />
         <Read />
       </SimpleGrid>

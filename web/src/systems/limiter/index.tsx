@@ -9,7 +9,7 @@ export function Page() {
   return (
     <Stack>
       <Compare />
-      <SimpleGrid cols={{ base: 1, md: 2 }}>
+      <SimpleGrid cols={{ base: 1, md: 2 }} style={{ alignItems: "start" }}>
         <Policies />
         <Keys />
       </SimpleGrid>

@@ -55,7 +55,7 @@ export function LinkPage({ id, back }: { id: string; back: () => void }) {
             </Text>
           </div>
           <Charts path={`/api/links/links/${id}/stats`} title="Clicks" />
-          <SimpleGrid cols={{ base: 1, md: 2 }}>
+          <SimpleGrid cols={{ base: 1, md: 2 }} style={{ alignItems: "start" }}>
             <Change link={link} onSaved={reload} />
             <Qr link={link} />
           </SimpleGrid>

@@ -1,55 +1,83 @@
-import { Group, Table, Text } from "@mantine/core"
-import { useEffect, useState } from "react"
-import { live } from "../../api"
+import { AreaChart } from "@mantine/charts"
+import { Anchor, Group, SimpleGrid, Table, Text } from "@mantine/core"
+import { useEffect, useRef, useState } from "react"
+import { api, live } from "../../api"
 import { Panel } from "../../parts/Panel"
 import { Empty } from "../../parts/Told"
+import type { Link } from "./types"
 
-type Click = { code: string; domain: string; at: string; bot: boolean; country: string; browser: string; os: string; device: string; referrer: string }
-type Message = { clicks: Click[]; per_second: number }
+type Message = { clicks: number; links: Record<string, number> }
 
-/** Clicks as they come in. */
-export function Live() {
-  const [clicks, setClicks] = useState<Click[]>([])
-  const [rate, setRate] = useState(0)
-  const [open, setOpen] = useState(false)
-  useEffect(
-    () =>
-      live<Message>(
-        "/api/links/live",
-        (message) => {
-          setRate(message.per_second)
-          if (message.clicks.length) setClicks((before) => [...message.clicks.reverse(), ...before].slice(0, 30))
-        },
-        setOpen,
-      ),
-    [],
-  )
+const seconds = 60
+
+/** Clicks as they are counted: how many each second, and which links they went to. */
+export function Live({ open }: { open: (id: string) => void }) {
+  const now = useRef(0)
+  const [rates, setRates] = useState<number[]>(Array(seconds).fill(0))
+  const [counts, setCounts] = useState<Record<string, { clicks: number; at: number }>>({})
+  const [names, setNames] = useState<Record<string, Link>>({})
+  const [connected, setConnected] = useState(false)
+  const asked = useRef(new Set<string>())
+  useEffect(() => {
+    const stop = live<Message>(
+      "/api/links/live",
+      (message) => {
+        now.current += message.clicks
+        setCounts((before) => {
+          const after = { ...before }
+          for (const [id, clicks] of Object.entries(message.links)) after[id] = { clicks: (before[id]?.clicks ?? 0) + clicks, at: Date.now() }
+          return after
+        })
+        for (const id of Object.keys(message.links)) {
+          if (asked.current.has(id)) continue
+          asked.current.add(id)
+          api<Link>(`/api/links/links/${id}`).then((link) => setNames((before) => ({ ...before, [id]: link })), () => undefined)
+        }
+      },
+      setConnected,
+    )
+    const timer = setInterval(() => {
+      const clicks = now.current
+      now.current = 0
+      setRates((before) => [...before.slice(1), clicks])
+    }, 1000)
+    return () => (stop(), clearInterval(timer))
+  }, [])
+  const rows = Object.entries(counts).sort(([, a], [, b]) => b.at - a.at).slice(0, 8)
   return (
-    <Panel title="Live" hint={open ? `${rate.toLocaleString()} clicks a second` : "connecting …"}>
-      {clicks.length === 0 && <Empty>Open a short link, and its click appears here.</Empty>}
-      {clicks.length > 0 && (
-        <Table.ScrollContainer minWidth={520} mah={320}>
-          <Table data-testid="live" verticalSpacing={4}>
+    <Panel title="Live" hint={connected ? "Clicks as they are counted, on every node" : "connecting …"}>
+      {rows.length === 0 ? (
+        <Empty>Open a short link, and its click appears here.</Empty>
+      ) : (
+        <SimpleGrid cols={{ base: 1, md: 2 }} data-testid="live">
+          <AreaChart h={180} data={rates.map((clicks, n) => ({ at: `${seconds - n} s ago`, clicks }))} dataKey="at" series={[{ name: "clicks", color: "brass.6" }]} withDots={false} curveType="step" withXAxis={false} />
+          <Table>
             <Table.Tbody>
-              {clicks.map((one, n) => (
-                <Table.Tr key={`${one.at}${n}`}>
-                  <Table.Td>{new Date(one.at).toLocaleTimeString()}</Table.Td>
-                  <Table.Td fw={600}>{one.code}</Table.Td>
+              {rows.map(([id, one]) => (
+                <Table.Tr key={id}>
                   <Table.Td>
-                    <Group gap="xs">
-                      <Text size="sm">{one.country || "somewhere"}</Text>
-                      <Text size="sm" c="dimmed">
-                        {[one.browser, one.os, one.device].filter(Boolean).join(" · ")}
-                        {one.bot && " · bot"}
+                    <Anchor component="button" type="button" onClick={() => open(id)} fw={600}>
+                      {names[id]?.code ?? "…"}
+                    </Anchor>
+                  </Table.Td>
+                  <Table.Td>
+                    <Text size="sm" c="dimmed" lineClamp={1}>
+                      {names[id]?.title || names[id]?.url}
+                    </Text>
+                  </Table.Td>
+                  <Table.Td ta="right">
+                    <Group gap={4} justify="flex-end">
+                      {one.clicks.toLocaleString()}
+                      <Text span size="xs" c="dimmed">
+                        since you look
                       </Text>
                     </Group>
                   </Table.Td>
-                  <Table.Td>{one.referrer}</Table.Td>
                 </Table.Tr>
               ))}
             </Table.Tbody>
           </Table>
-        </Table.ScrollContainer>
+        </SimpleGrid>
       )}
     </Panel>
   )

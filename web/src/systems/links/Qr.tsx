@@ -7,12 +7,12 @@ import type { Link } from "./types"
 /** The link as a QR code, as it will be printed. */
 export function Qr({ link }: { link: Link }) {
   const [size, setSize] = useState(300)
-  const [margin, setMargin] = useState(4)
+  const [margin, setMargin] = useState(16)
   const [level, setLevel] = useState("M")
   const [dark, setDark] = useState("#000000")
   const [light, setLight] = useState("#ffffff")
   const [rounded, setRounded] = useState(false)
-  const options = { size: String(size), margin: String(margin), error_correction: level, color: dark.slice(1), background: light.slice(1), rounded: String(rounded) }
+  const options = { size: String(size), margin: String(margin), correction: level, color: dark.slice(1), background: light.slice(1), rounded: String(rounded) }
   const [asked] = useDebouncedValue(new URLSearchParams(options).toString(), 200)
   const address = (format: string) => `/api/links/links/${link.id}/qr?${asked}&format=${format}`
   return (
@@ -22,7 +22,7 @@ export function Qr({ link }: { link: Link }) {
         <Stack gap="xs" style={{ flex: 1, minWidth: 180 }}>
           <Group grow>
             <NumberInput size="xs" label="Pixels" value={size} onChange={(value) => setSize(Number(value) || 300)} min={50} max={1000} clampBehavior="strict" />
-            <NumberInput size="xs" label="Margin" value={margin} onChange={(value) => setMargin(Number(value) || 0)} min={0} max={40} clampBehavior="strict" />
+            <NumberInput size="xs" label="Margin" value={margin} onChange={(value) => setMargin(Number(value) || 0)} min={0} max={200} clampBehavior="strict" />
           </Group>
           <div>
             <Text size="xs">Error correction</Text>

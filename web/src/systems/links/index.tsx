@@ -29,7 +29,7 @@ export function Page() {
         <Stack>
           <Shorten onMade={() => setVersion((n) => n + 1)} />
           <LinkTable version={version} open={(id) => setParams({ link: id })} />
-          <Live />
+          <Live open={(id) => setParams({ link: id })} />
         </Stack>
       </Tabs.Panel>
       <Tabs.Panel value="charts">
