@@ -52,7 +52,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """
 
     allowed: bool
-    verdicts: tuple[Verdict, ...]
+    verdicts: Sequence[Verdict]
     at_ns: int
     states: tuple[State, ...] = ()
 

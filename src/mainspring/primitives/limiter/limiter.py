@@ -204,7 +204,7 @@ class Limiter:
         ask = self._book.ask(policy, key, "hit", cost)
         decision = self._decision(policy, ask, key, *await self._ask(policy, ask))
         self._decided.labels(policy, "allowed" if decision.allowed else "refused").value += 1
-        if decision.shadowed:
+        if any(limit.shadow for limit in decision.face.limits) and decision.shadowed:
             self._decided.labels(policy, "shadowed").value += 1
         for watcher in self.watchers:
             watcher(decision)

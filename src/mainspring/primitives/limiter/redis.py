@@ -13,14 +13,15 @@ from typing import Any
 import msgspec
 
 from mainspring.core.clock import Clock, SystemClock
-from mainspring.primitives.limiter.decide import Ask, Limit, Outcome
+from mainspring.primitives.limiter.decide import Ask, Charge, Limit, Outcome
 from mainspring.primitives.limiter.quota import Quota
-from mainspring.primitives.limiter.redis_link import Link, packed
-from mainspring.primitives.limiter.script import SCRIPT, calendar_page, numbers, state_of, verdict_of
+from mainspring.primitives.limiter.redis_link import Link, bulk, packed
+from mainspring.primitives.limiter.script import SCRIPT, Told, calendar_page, numbers, state_of
 from mainspring.primitives.limiter.store import KeyState, shown, token
 
 DEADLINE_S = 0.05
 _SCAN_KEYS = 500
+_KNOWN_MAX = 10_000
 
 
 class RedisStore:
@@ -45,6 +46,8 @@ class RedisStore:
         self._prefix = prefix
         self._time_us = time_us
         self._link = Link(url, SCRIPT, deadline_s)
+        self._evalsha = bulk(b"EVALSHA") + bulk(self._link.sha)
+        self._known: dict[str, tuple[bytes, Limit, bytes]] = {}
 
     async def start(self) -> None:
         self._link.start()
@@ -58,9 +61,8 @@ class RedisStore:
             reply = await self._decide(ask, reply[0])
         now_us, allowed, *told = reply
         cost = ask.amount if ask.verb in ("hit", "peek") else 0
-        rules = (charge.limit.rule for charge in ask.charges)
-        verdicts = tuple(verdict_of(rule, one, now_us, cost, allowed) for rule, one in zip(rules, told, strict=True))
-        return Outcome(allowed, verdicts, now_us * 1000)
+        rules = [charge.limit.rule for charge in ask.charges]
+        return Outcome(allowed, Told(rules, told, now_us, cost, allowed), now_us * 1000)
 
     async def keys(self, bucket: str, limit: Limit, top: int, scanned_max: int) -> list[KeyState]:
         begins = f"{self._prefix}:{bucket}:"
@@ -101,25 +103,45 @@ class RedisStore:
 
     def _command(self, ask: Ask, now_us: int) -> bytes:
         """One EVALSHA. `now_us` is not what decides, it chooses the page of the calendar that is sent along."""
-        tokens = [token(charge.key) for charge in ask.charges]
+        charges = ask.charges
+        tokens = [token(charge.key) for charge in charges]
         # The keys of a hierarchy belong together in the slot of its outermost one; keys side by side stand for themselves.
-        tag = tokens[-1] if ask.charges[0].bucket.split("/", 2)[1] != ask.charges[-1].bucket.split("/", 2)[1] else None
-        names, described = [], list[bytes]()
-        for charge, kept in zip(ask.charges, tokens, strict=True):
-            rule = charge.limit.rule
-            names.append(self._name(charge.bucket, kept if tag is None else tag, kept))
-            kind, *six = numbers(rule)  # type: ignore[arg-type]  # rules are frozen
-            if isinstance(rule, Quota):
-                six = [rule.limit, *calendar_page(rule, now_us)]
-            described += (b"%d" % kind, b"1" if charge.limit.shadow else b"0", *[b"%d" % one for one in six])
+        tag = tokens[-1] if _depth(charges[0]) != _depth(charges[-1]) else None
+        names, described = [], []
+        for charge, kept in zip(charges, tokens, strict=True):
+            prefix, limit, numbers = self._known.get(charge.bucket) or (b"", None, b"")
+            if limit is not charge.limit:
+                prefix, numbers = self._describe(charge, now_us)
+            names.append(bulk(prefix + _suffix(kept if tag is None else tag, kept)))
+            described.append(numbers)
+        count = len(charges)
         head = (ask.verb.encode(), b"%d" % ask.amount, b"%d" % (ask.at_ns // 1000), b"%d" % self._time_us())
-        return packed(b"EVALSHA", self._link.sha, b"%d" % len(names), *names, *head, *described)
+        return b"".join(
+            [b"*%d\r\n" % (7 + 9 * count), self._evalsha, bulk(b"%d" % count), *names, *map(bulk, head), *described]
+        )
 
-    def _name(self, bucket: str, tag: str, kept: str) -> bytes:
-        """`prefix:bucket:{key}`, or `prefix:bucket:n:{tag}key` where n is how many letters the tag has."""
-        if tag == kept:
-            return f"{self._prefix}:{bucket}:{{{kept}}}".encode()
-        return f"{self._prefix}:{bucket}:{len(tag)}:{{{tag}}}{kept}".encode()
+    def _describe(self, charge: Charge, now_us: int) -> tuple[bytes, bytes]:
+        """What the names of a bucket's keys begin with, and its rule's numbers as they are sent."""
+        rule = charge.limit.rule
+        kind, *six = numbers(rule)
+        if isinstance(rule, Quota):
+            six = [rule.limit, *calendar_page(rule, now_us)]
+        prefix = f"{self._prefix}:{charge.bucket}:".encode()
+        sent = b"".join([bulk(b"%d" % kind), bulk(b"%d" % charge.limit.shadow), *(bulk(b"%d" % one) for one in six)])
+        if not rule.calendar:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            self._known[charge.bucket] = prefix, charge.limit, sent
+        return prefix, sent
+
+
+def _depth(charge: Charge) -> str:
+    return charge.bucket.split("/", 2)[1]
+
+
+def _suffix(tag: str, kept: str) -> bytes:
+    """`{key}`, or `n:{tag}key` where n is how many letters the tag has: a name is this after its prefix and bucket."""
+    return f"{{{kept}}}".encode() if tag == kept else f"{len(tag)}:{{{tag}}}{kept}".encode()
 
 
 def _key(rest: bytes) -> str:

@@ -33,7 +33,7 @@ class Link:
         self.sha = sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
         self._load = packed(b"SCRIPT", b"LOAD", script.encode())
         self._deadline_s = deadline_s
-        self._pool = driver.ConnectionPool.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
+        self._pool = driver.ConnectionPool.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=None)
         self._pending: deque[_Call] = deque()
         self._woken = asyncio.Event()
         self._away: StoreAway | None = None
@@ -160,8 +160,12 @@ class _Call:
 
 def packed(*arguments: bytes) -> bytes:
     """A command in RESP, as it is sent."""
-    head = b"*%d\r\n" % len(arguments)
-    return head + b"".join([b"$%d\r\n%s\r\n" % (len(one), one) for one in arguments])
+    return b"*%d\r\n" % len(arguments) + b"".join(map(bulk, arguments))
+
+
+def bulk(argument: bytes) -> bytes:
+    """One argument of a command."""
+    return b"$%d\r\n%s\r\n" % (len(argument), argument)
 
 
 def _reason(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 The script decides; of most rules it gives back only the state, from which the rule itself reads the verdict here.
 """
 
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ SCRIPT = (Path(__file__).parent / "limiter.lua").read_text()
 _WIDTH = 6
 
 
-@lru_cache(4096)
 def numbers(rule: Rule) -> tuple[int, ...]:
     """The kind of a rule and its six numbers, times in microseconds; a quota's calendar is left open."""
     found: tuple[int, ...]
@@ -67,6 +66,31 @@ def state_of(rule: Rule, stored: list[int]) -> State:
     if isinstance(rule, Penalty):
         return stored[0] * 1000, stored[1], stored[2], stored[3] * 1000
     return (stored[0] * 1000, *stored[1:])
+
+
+class Told(Sequence[Verdict]):
+    """The verdicts in a reply, read when somebody looks: most callers only want to know whether it passed."""
+
+    __slots__ = ("_allowed", "_cost", "_now_us", "_read", "_replies", "_rules")
+
+    def __init__(self, rules: Sequence[Rule], replies: list[Any], now_us: int, cost: int, allowed: bool) -> None:
+        self._rules = rules
+        self._replies = replies
+        self._now_us = now_us
+        self._cost = cost
+        self._allowed = allowed
+        self._read: list[Verdict] | None = None
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    def __getitem__(self, at: Any) -> Any:
+        if self._read is None:
+            self._read = [
+                verdict_of(rule, reply, self._now_us, self._cost, self._allowed)
+                for rule, reply in zip(self._rules, self._replies, strict=True)
+            ]
+        return self._read[at]
 
 
 def verdict_of(rule: Rule, reply: list[Any], now_us: int, cost: int, charged: bool) -> Verdict:
