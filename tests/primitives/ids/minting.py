@@ -1,9 +1,11 @@
 """A process that mints until it is killed, and the process that bears it.
 
-`python -m tests.primitives.ids.minting DATABASE` imports everything once and then, for each line `FILE` on its standard
-input, forks a child that mints into that file, and answers with its process id. Forking takes milliseconds where starting
-Python takes a second, and the children differ in nothing.
+`python -m tests.primitives.ids.minting DATABASE` (the path of a SQLite file or the DSN of a PostgreSQL) imports everything
+once and then, for each line `FILE` on its standard input, forks a child that mints into that file, and answers with its
+process id. Forking takes milliseconds where starting Python takes a second, and the children differ in nothing.
 """
+
+from __future__ import annotations
 
 import asyncio
 import os
@@ -11,6 +13,7 @@ import signal
 import sys
 from array import array
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mainspring.core.clock import SystemClock
 from mainspring.core.database import SqliteDatabase
@@ -20,11 +23,19 @@ from mainspring.primitives.ids.tables import tables
 
 from .conftest import MIGRATIONS
 
+if TYPE_CHECKING:
+    from tests.fixtures_database import AnyDatabase
+
 BATCHES = (1, 10, 1_000, 4_096)
 
 
-async def open_database(path: str) -> SqliteDatabase:
-    database = SqliteDatabase(path, floor_bytes=0, ballast_bytes=0, read_deadline_s=60, write_deadline_s=60)
+async def open_database(where: str) -> AnyDatabase:
+    if where.startswith("host="):
+        from mainspring.core.database.postgres import PostgresDatabase
+
+        database: AnyDatabase = PostgresDatabase(where, pool_size=2, patience_s=60)
+    else:
+        database = SqliteDatabase(where, floor_bytes=0, ballast_bytes=0, read_deadline_s=60, write_deadline_s=60)
     await database.start()
     await database.prepare("ids", tables, MIGRATIONS)
     return database

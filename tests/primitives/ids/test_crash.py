@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from heapq import merge
 from itertools import pairwise
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from mainspring.core.clock import SystemClock
 from mainspring.primitives.ids import Ids, NotReserved
+from tests.fixtures_database import PostgresServer
 from tests.needs import REPOSITORY, need_program
 
 from .minting import open_database
@@ -28,8 +30,8 @@ PATIENCE_S = 240
 class Bearer:
     """Bears minting processes on one database; with `words` in front of its command line, under another clock."""
 
-    def __init__(self, path: Path, *words: str) -> None:
-        command = [*words, sys.executable, "-m", "tests.primitives.ids.minting", str(path)]
+    def __init__(self, database: str, *words: str) -> None:
+        command = [*words, sys.executable, "-m", "tests.primitives.ids.minting", database]
         environment = {**os.environ, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "PYTHONPATH": str(REPOSITORY)}
         self._process = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -49,14 +51,15 @@ class Bearer:
                 stream.close()
 
 
-def killed_and_restarted(folder: Path, ids_wanted: int, kills_wanted: int) -> list[Path]:
-    """Runs eight processes on one file; every 200 ms one that has minted is killed and another born, five minutes back.
+def killed_and_restarted(
+    database: str, folder: Path, ids_wanted: int, kills_wanted: int, *words: str, processes: int = PROCESSES
+) -> list[Path]:
+    """Runs processes on one database; every 200 ms one that has minted is killed and another born, behind `words`.
 
     Gives the files with what they minted once both wishes are met.
     """
-    need_program("faketime")
-    path = folder / "ids.db"
-    plain, back = Bearer(path), Bearer(path, "faketime", "-f", "-5m")
+    asyncio.run(_create(database))
+    first, later = Bearer(database), Bearer(database, *words)
     files: list[Path] = []
     alive: list[tuple[int, Path]] = []
 
@@ -68,9 +71,8 @@ def killed_and_restarted(folder: Path, ids_wanted: int, kills_wanted: int) -> li
         return file.stat().st_size if file.exists() else 0
 
     try:
-        asyncio.run(_create(path))
-        for _ in range(PROCESSES):
-            born(plain)
+        for _ in range(processes):
+            born(first)
         kills, deadline_s = 0, time.monotonic() + PATIENCE_S
         while kills < kills_wanted or sum(map(size, files)) < 8 * ids_wanted:
             assert time.monotonic() < deadline_s, f"{kills} kills, {sum(map(size, files)) // 8} ids"
@@ -80,18 +82,18 @@ def killed_and_restarted(folder: Path, ids_wanted: int, kills_wanted: int) -> li
                 alive.remove(victim)
                 os.kill(victim[0], signal.SIGKILL)
                 kills += 1
-                born(back)
+                born(later)
     finally:
         for process, _ in alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        plain.end()
-        back.end()
+        first.end()
+        later.end()
     return [file for file in files if size(file)]
 
 
-async def _create(path: Path) -> None:
-    await (await open_database(str(path))).stop()
+async def _create(database: str) -> None:
+    await (await open_database(database)).stop()
 
 
 def minted(file: Path) -> Iterator[int]:
@@ -112,15 +114,35 @@ def check(files: list[Path], ids_wanted: int) -> None:
     assert count >= ids_wanted
 
 
+def on_one_file(folder: Path, ids_wanted: int, kills_wanted: int) -> list[Path]:
+    """Eight processes on one SQLite file; those that are born later live five minutes in the past."""
+    need_program("faketime")
+    return killed_and_restarted(str(folder / "ids.db"), folder, ids_wanted, kills_wanted, "faketime", "-f", "-5m")
+
+
 @pytest.mark.peer
 def test_no_id_of_300_000_is_minted_twice_by_processes_that_are_killed_and_set_back(tmp_path: Path) -> None:
-    check(killed_and_restarted(tmp_path, 300_000, 20), 300_000)
+    check(on_one_file(tmp_path, 300_000, 20), 300_000)
 
 
 @pytest.mark.peer
 @pytest.mark.slow
 def test_no_id_of_10_million_is_minted_twice_by_processes_that_are_killed_and_set_back(tmp_path: Path) -> None:
-    check(killed_and_restarted(tmp_path, 10_000_000, 100), 10_000_000)
+    check(on_one_file(tmp_path, 10_000_000, 100), 10_000_000)
+
+
+@pytest.mark.postgres
+def test_nodes_on_a_shared_postgresql_mint_on_while_others_are_killed(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    schema = f"t_{uuid4().hex}"
+    postgres_server.execute(f"CREATE SCHEMA {schema}")
+    try:
+        files = killed_and_restarted(postgres_server.dsn(schema), tmp_path, 100_000, 6, processes=2)
+    finally:
+        postgres_server.execute(f"DROP SCHEMA {schema} CASCADE")
+    assert len(files) >= 6
+    check(files, 100_000)
 
 
 class Switch:

@@ -182,7 +182,7 @@ async def test_a_minter_that_cannot_mint_says_when_to_come_back(app: App, clock:
     for _ in range(4):
         assert (await call(app, "POST", "/api/ids/block", json={"count": 1_000_000})).status == 200
     answer = await call(app, "POST", "/api/ids/block", json={"count": 1_000_000})
-    assert problem(answer, 503, "ids/too-fast")["retry_after_ms"] > 0
+    assert problem(answer, 429, "ids/too-fast")["retry_after_ms"] > 0
     assert answer.headers["retry-after"] == "1"
     clock.set_wall(clock.wall_ns() - 60_000_000_000)
     answer = await call(app, "POST", "/api/ids", json={"kind": "mainspring"})

@@ -61,7 +61,7 @@ class Refused(Unavailable):
 class TooFast(Refused):
     """More ids were asked for than the sequence bits allow: wait `retry_after_ms`."""
 
-    type, title = "ids/too-fast", "More ids than this minter's sequence bits allow"
+    status, type, title = 429, "ids/too-fast", "More ids than this minter's sequence bits allow"
 
     def __init__(self, retry_after_ms: int) -> None:
         super().__init__(

@@ -1,7 +1,7 @@
 """`/api/ids`: mint any kind, read any id, number in bulk, see who holds which worker id, count in sequences."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -44,15 +44,20 @@ _REFUSED = (TooFast, ClockBehind, NotReserved)
 routes = Routes("ids")
 
 
-def _count(most: int) -> Any:
+def _count(most: int) -> Meta:
     # Anything is let in, because what is no count has a problem type of its own.
     return Meta(extra_json_schema={"type": "integer", "minimum": 1, "maximum": most}, description=f"1 to {most}")
+
+
+def _one_of(names: Iterable[str]) -> Meta:
+    # Any text is let in, because the answer to an unknown one lists those that there are.
+    return Meta(extra_json_schema={"enum": list(names)})
 
 
 class Wanted(msgspec.Struct, frozen=True):
     """What to mint. `prefix` is for TypeIDs."""
 
-    kind: Annotated[str, Meta(description=f"One of {', '.join(KINDS)}")]
+    kind: Annotated[str, _one_of(KINDS)]
     count: Annotated[Any, _count(MINT_MAX)] = 1
     prefix: Annotated[str, Meta(description="Of a TypeID: at most 63 letters a-z and _")] = ""
 
@@ -117,7 +122,9 @@ class IdView(msgspec.Struct, frozen=True):
 
 
 class ReadQuery(msgspec.Struct, frozen=True):
-    layout: Annotated[str, Meta(description=f"How to read 64 bits: one of {', '.join(LAYOUTS)}")] = ""
+    """`layout` says how to read 64 bits; without it as this deployment mints them."""
+
+    layout: Annotated[str, _one_of(("", *LAYOUTS))] = ""
 
 
 class WorkerView(msgspec.Struct, frozen=True):

@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 class Ids:
     """Mints every kind of id for this process. `await start()` takes a worker id and with it a range of milliseconds.
 
-    `next`, `take` and `runs` are those of `Minter`: plain calls that raise `TooFast`, `ClockBehind` or `NotReserved`
-    (all 503 with `Retry-After`) when no id can be given, and never wait. `uuid7`, `ulid`, `ksuid`, `xid`, `typeid` and
-    `nano` need no worker and work at once. Threads may share it; the child of a fork must `start()` it again.
+    `next`, `take` and `runs` are those of `Minter`: plain calls that never wait. When no id can be given they raise `TooFast`
+    (429), `ClockBehind` or `NotReserved` (503), all with `Retry-After`. `uuid7`, `ulid`, `ksuid`, `xid`, `typeid` and `nano`
+    need no worker and work at once. Threads may share it; the child of a fork must `start()` it again.
     """
 
     next: Callable[[], int]

@@ -19,7 +19,7 @@ from mainspring.core.simulator import SECTOR_BYTES, Faults, Node, Simulation
 
 from . import lease as rules
 from .chance import Chance
-from .errors import NoWorkerLeft, Refused
+from .errors import Refused
 from .layouts import MAINSPRING
 from .lease import Answer, Lease, Lost, NoneLeft, Renew, Renewed, Request, Take, Terms, Worker
 from .minter import Minter
@@ -125,10 +125,8 @@ class Process:
         request = self._asked.pop(message.number, None)
         if message.process != self._node.starts or request is None:
             return
-        try:
+        if not isinstance(message.answer, NoneLeft):
             self._lease.answered(request, message.answer)
-        except NoWorkerLeft:
-            return
 
     def _ask(self) -> None:
         random = self._node.simulation.random

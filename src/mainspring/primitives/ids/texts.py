@@ -75,6 +75,7 @@ _WEIGHED = tuple({letter: digit * 62**place for digit, letter in enumerate(BASE6
 _W0, _W1, _W2, _W3, _W4, _W5, _W6, _W7, _W8, _W9, _W10 = _WEIGHED
 
 
+# The tables are arguments because a function's own names are the fastest.
 def base62(
     number: int, _pairs: tuple[str, ...] = BASE62.pairs, _letters: tuple[str, ...] = tuple(BASE62.letters)
 ) -> str:
