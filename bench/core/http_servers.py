@@ -77,7 +77,7 @@ def ours() -> Any:
         raise LookupError(scope["path"])
 
     names = [f"s{number}" for number in range(SYSTEMS)]
-    return Manners(Door(names, Lazy(build), fallback=nothing, metrics=metrics.exposition))
+    return Manners(Door(names, Lazy(build), fallback=nothing, metrics=metrics.scrape))
 
 
 EXPECTED = f"Bearer {TOKEN}".encode()

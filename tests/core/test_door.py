@@ -50,12 +50,18 @@ class Builder:
         return saying(name)
 
 
+def scrape(accept: str | None) -> tuple[str, bytes]:
+    return f"text/x-{accept or 'plain'}", b"up 1\n"
+
+
 def door(builder: Builder, **options: object) -> Door:
-    kept: dict[str, object] = {"fallback": saying("console"), "metrics": lambda: b"up 1\n", **options}
+    kept: dict[str, object] = {"fallback": saying("console"), "metrics": scrape, **options}
     return Door(SYSTEMS, Lazy(builder), **kept)  # type: ignore[arg-type]
 
 
-async def ask(app: Application, path: str, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:
+async def ask(
+    app: Application, path: str, method: str = "GET", headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> tuple[int, dict[bytes, bytes], bytes]:
     """One request without a server."""
     sent = []
 
@@ -65,7 +71,7 @@ async def ask(app: Application, path: str, method: str = "GET") -> tuple[int, di
     async def send(message: dict[str, object]) -> None:
         sent.append(message)
 
-    await app({"type": "http", "method": method, "path": path, "headers": []}, receive, send)  # type: ignore[arg-type]
+    await app({"type": "http", "method": method, "path": path, "headers": [*headers]}, receive, send)  # type: ignore[arg-type]
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]  # type: ignore[call-overload,return-value]
 
 
@@ -174,6 +180,8 @@ async def test_other_paths_are_the_consoles() -> None:
 async def test_metrics_and_liveness_answer_get_and_head_alone() -> None:
     front = door(Builder())
     assert (await ask(front, "/metrics"))[2] == b"up 1\n"
+    status, headers, _ = await ask(front, "/metrics", headers=((b"accept", b"asked"),))
+    assert (status, headers[b"content-type"]) == (200, b"text/x-asked"), "the form that the client prefers"
     assert (await ask(front, "/-/live"))[0] == 200
     assert (await ask(front, "/-/live", "HEAD"))[::2] == (200, b"")
     assert (await ask(front, "/-/live", "POST"))[:2][0] == 405
@@ -240,7 +248,7 @@ async def test_websockets_go_the_same_way_and_are_counted() -> None:
 async def test_a_lazy_application_of_a_listener_shares_the_build() -> None:
     builder = Builder()
     lazy = Lazy(builder)
-    front = Door(SYSTEMS, lazy, fallback=saying("console"), metrics=lambda: b"")
+    front = Door(SYSTEMS, lazy, fallback=saying("console"), metrics=scrape)
     own = lazy_application(lazy, "system1")
     answers = await asyncio.gather(ask(own, "/x"), ask(front, "/api/system1/x"))
     assert [status for status, _, _ in answers] == [200, 200] and builder.builds == {"system1": 1}

@@ -53,7 +53,7 @@ async def _serve(config: Config, systems: tuple[str, ...], *, quiet: bool) -> in
     from mainspring.core.manifest import UnknownSystem
     from mainspring.core.telemetry import logs
 
-    logs.configure(level="WARNING" if quiet else "INFO")
+    logs.configure(level="WARNING" if quiet else config.log_level.upper(), form=config.log_format)
     logging.getLogger("_granian").setLevel("WARNING")  # what its native side tells is of its own threads
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
 

@@ -61,6 +61,13 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         int, Meta(ge=0, description="Free disk space below which writes that grow are refused")
     ] = 256 << 20
     log_format: Annotated[str, Meta(pattern="^(auto|json|text)$", description="Log lines: auto, json or text")] = "auto"
+    log_level: Annotated[
+        str,
+        Meta(
+            pattern="^(debug|info|warning|error)$",
+            description="Lowest level of the log lines that are written; debug has one for each request",
+        ),
+    ] = "info"
     sections: Annotated[dict[str, dict[str, Any]], Meta(description="Systems' own keys, by system")] = {}
 
     def settings(self, manifest: Manifest) -> Any:

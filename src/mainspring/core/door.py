@@ -2,7 +2,7 @@
 
     /api/<system>/…                the system's own application, built once, again if that failed
     /-/live, /-/ready[/<system>]   for load balancers: the process runs; it (and the system) should get requests
-    /metrics                       for Prometheus
+    /metrics                       for Prometheus, as text or OpenMetrics
     anything else                  the console
 
 A system that nobody asks for costs a name in a set. A built one costs a dictionary lookup: the door then hands out the
@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from mainspring.core.http.request import Application, Receive, Scope, Send
+from mainspring.core.http.request import Application, Receive, Scope, Send, headers_of
 from mainspring.core.http.response import Response, problem_response
 from mainspring.core.http.router import MethodNotAllowed, refuse_upgrade
 from mainspring.core.lazy import Lazy
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 Check = Callable[[], Awaitable[str | None]]
 """Gives None, or why requests should go elsewhere, in words that anybody may read."""
+
+Scrape = Callable[[str | None], tuple[str, bytes]]
 
 CHECK_TIMEOUT_S = 2.0
 NO_STORE = ((b"cache-control", b"no-store"),)
@@ -40,7 +42,8 @@ class Door:
     """`systems` are the names below `/api/`; `applications` builds theirs.
 
     `checks` by name decide readiness of the whole (the database, free disk space), `system_checks(name)` what one system
-    adds. `metrics` gives the text of `/metrics`. At most `websockets_max` WebSockets are open at once.
+    adds. `metrics` gives the content type and body of `/metrics` for an `Accept` header (`Metrics.scrape`). At most
+    `websockets_max` WebSockets are open at once.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Door:
         applications: Lazy[Application],
         *,
         fallback: Application,
-        metrics: Callable[[], bytes],
+        metrics: Scrape,
         checks: Mapping[str, Check] | None = None,
         system_checks: Callable[[str], Mapping[str, Check]] = _no_checks,
         websockets_max: int = 1000,
@@ -109,14 +112,17 @@ class Door:
             await refuse(MethodNotAllowed(headers=(("allow", "GET, HEAD"),)), scope, receive, send)
         else:
             try:
-                answer = await self._answer(scope["path"])
+                answer = await self._answer(scope)
             except Problem as problem:
                 answer = problem_response(problem)
             await answer.send(scope, send)
 
-    async def _answer(self, path: str) -> Response:
+    async def _answer(self, scope: Scope) -> Response:
+        path: str = scope["path"]
         if path == "/metrics":
-            return Response(200, self._metrics(), b"text/plain; version=0.0.4; charset=utf-8", NO_STORE)
+            accept = headers_of(scope).get(b"accept", b"")
+            content_type, body = self._metrics(accept.decode("latin-1"))
+            return Response(200, body, content_type, NO_STORE)
         if path == "/-/live":
             return Response.json({"live": True}, headers=NO_STORE)
         if path == "/-/ready":

@@ -8,7 +8,9 @@ from .accounts.http import routes as account_routes
 from .accounts.session import session_application
 from .clock import Clock
 from .config import Config
+from .descriptions import Descriptions
 from .door import Check, Door, lazy_application
+from .http import access
 from .http.manners import Manners, MannersSettings
 from .http.request import Application, Receive, Request, Scope, Send
 from .http.response import Response
@@ -98,7 +100,7 @@ class Doors:
             {*self._systems.manifests, ACCOUNTS},
             self._applications,
             fallback=self._console,
-            metrics=self._metrics.exposition,
+            metrics=self._metrics.scrape,
             checks={"database": self._database_check},
             system_checks=self._system_checks,
         )
@@ -110,7 +112,7 @@ class Doors:
         )
         loopback = is_loopback(main.address.rpartition(":")[0].strip("[]"))
         front = _front(self._door, self._pages(tell))
-        await table.open_http(MAIN, Manners(front, settings, loopback=loopback, clock=self._clock))
+        await table.open_http(MAIN, self._manners(front, settings, loopback=loopback))
         for row in table.table():
             if row.state == "open" and row.system:
                 await self._open_own(row)
@@ -133,7 +135,17 @@ class Doors:
                 body_bytes_max=self._config.body_bytes_max, trusted_proxies=tuple(self._config.trusted_proxies)
             )
             own = lazy_application(self._own, row.name)
-            await self._listeners.open_http(row.name, Manners(own, settings, loopback=False, clock=self._clock))
+            await self._listeners.open_http(row.name, self._manners(own, settings, loopback=False))
+
+    def _manners(self, app: Application, settings: MannersSettings, *, loopback: bool) -> Manners:
+        return Manners(
+            app,
+            settings,
+            loopback=loopback,
+            access=access.note,
+            access_status_min=access.status_min(),
+            clock=self._clock,
+        )
 
     async def _application(self, name: str) -> Application:
         """A system's JSON API."""
@@ -161,7 +173,12 @@ class Doors:
         router = Router()
         router.add("GET", "/-/systems", systems)
         secure = self._config.behind_tls
-        return {"/-/systems": router.application(), "/-/session": session_application(self._accounts, secure=secure)}
+        described = Descriptions(self._systems.manifests.values(), {ACCOUNTS: account_routes})
+        return {
+            "/-/systems": router.application(),
+            "/-/session": session_application(self._accounts, secure=secure),
+            **described.pages(),
+        }
 
     async def _database_check(self) -> str | None:
         return self._database.unready()

@@ -190,3 +190,10 @@ def test_a_program_logs_for_people_on_a_terminal(root_logger: logging.Logger, mo
     logs.configure(stream)
     logging.getLogger("mainspring.test").warning("plainly")
     assert "\x1b" not in stream.getvalue().removeprefix(line)
+
+
+def test_the_form_of_lines_can_be_chosen(root_logger: logging.Logger) -> None:
+    stream = io.StringIO()
+    logs.configure(stream, form="text")
+    logging.getLogger("mainspring.test").info("hello")
+    assert "\x1b" not in stream.getvalue() and stream.getvalue().endswith("hello\n")

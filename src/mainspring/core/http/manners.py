@@ -47,7 +47,7 @@ EXPOSED: Final = (
 PREFLIGHT: Final = (b"access-control-max-age", b"600")
 
 Access = Callable[[Scope, int, float, str], None]
-"""Called after each request with its scope, the status (0 where there was none), its seconds and its id."""
+"""Called after a request with its scope, the status (0 where there was none), its seconds and its id."""
 
 _ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
@@ -89,15 +89,19 @@ class Manners:
         *,
         loopback: bool = True,
         access: Access | None = None,
+        access_status_min: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        """`loopback` tells that only this machine should reach the listener: its requests must then name it by a loopback
+        """`access` hears of the requests whose answer had at least the status `access_status_min`.
+
+        `loopback` tells that only this machine should reach the listener: its requests must then name it by a loopback
         name or one of `hosts`, or a page of another site could reach it by a name that it points here (DNS rebinding).
         Elsewhere names are checked where `hosts` are configured.
         """
         settings = settings or MannersSettings()
         self._app = app
         self._access = access
+        self._access_status_min = access_status_min
         checked = loopback or settings.hosts
         self._hosts = frozenset(host.lower().encode() for host in (*LOOPBACK, *settings.hosts)) if checked else None
         self._hosts_seen: set[bytes | None] = set()
@@ -154,7 +158,7 @@ class Manners:
             await problem_response(as_problem(error, scope)).send(scope, exchange.send)
         finally:
             self._deadlines.discard(exchange)
-            if self._access is not None:
+            if self._access is not None and exchange.status >= self._access_status_min:
                 seconds = (self.now_ns() - exchange.started_ns) * 1e-9
                 self._access(scope, exchange.status, seconds, request_id.decode())
 

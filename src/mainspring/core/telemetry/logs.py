@@ -154,13 +154,19 @@ class Repeats(logging.Filter):
 
 
 def configure(
-    stream: TextIO | None = None, level: int | str = logging.INFO, metrics: Metrics | None = None
+    stream: TextIO | None = None,
+    level: int | str = logging.INFO,
+    metrics: Metrics | None = None,
+    form: str = "auto",
 ) -> logging.Handler:
-    """Makes `stream` (stderr) the one place where this process logs; gives the handler. Not for libraries to call."""
+    """Makes `stream` (stderr) the one place where this process logs; gives the handler. Not for libraries to call.
+
+    `form` is `json`, `text`, or `auto`: text where `stream` is a terminal.
+    """
     stream = stream if stream is not None else sys.stderr
     handler = logging.StreamHandler(stream)
-    if stream.isatty():
-        handler.setFormatter(HumanLines(colour="NO_COLOR" not in os.environ))
+    if form == "text" or (form == "auto" and stream.isatty()):
+        handler.setFormatter(HumanLines(colour=stream.isatty() and "NO_COLOR" not in os.environ))
     else:
         handler.setFormatter(JsonLines())
     handler.addFilter(Repeats(metrics))

@@ -247,6 +247,7 @@ def _filter(query: ListQuery, links: Links) -> Filter:
 
 @routes.get("/links/{id}", problems=[UnknownLink])
 async def get(id: int, request: Request, caller: Caller, links: Links) -> Response:
+    """One link; its ETag is that of its version."""
     link = await links.get(id, caller)
     answer = Response.json((await _views(links, link))[0])
     answer.headers.append((b"etag", _etag(link)))
@@ -272,11 +273,13 @@ async def delete(id: int, caller: Caller, links: Links) -> None:
 
 @routes.get("/links/{id}/rules", problems=[UnknownLink])
 async def rules(id: int, caller: Caller, links: Links) -> Rules:
+    """Where else a link leads, and for whom; the first rule that fits decides."""
     return Rules((await links.get(id, caller)).rules)
 
 
 @routes.put("/links/{id}/rules", problems=[UnknownLink, *TARGET_PROBLEMS])
 async def set_rules(id: int, body: Rules, caller: Caller, links: Links) -> Rules:
+    """Replaces all rules of a link."""
     return Rules((await links.edit(id, LinkEdit(rules=body.rules), caller)).rules)
 
 
@@ -321,6 +324,7 @@ async def history(id: int, caller: Caller, links: Links) -> list[EditView]:
 
 @routes.get("/tags")
 async def tags(caller: Caller, links: Links) -> list[TagView]:
+    """The tags of the caller's links, with how many links and clicks each has."""
     found = await links.tags(caller)
     sums = await links.sums([f"tag:{tag}" for tag in found])
     return [TagView(tag, count, *sums.get(f"tag:{tag}", (0, 0))) for tag, count in found.items()]
@@ -328,29 +332,34 @@ async def tags(caller: Caller, links: Links) -> list[TagView]:
 
 @routes.put("/tags/{tag}", status=204)
 async def rename_tag(tag: str, body: NewName, caller: Caller, links: Links) -> None:
+    """Renames a tag on all links; to a name that is not there yet."""
     must_be_admin(caller)
     await links.rename_tag(tag, body.name)
 
 
 @routes.delete("/tags/{tag}", status=204)
 async def delete_tag(tag: str, caller: Caller, links: Links) -> None:
+    """Takes a tag off all links."""
     must_be_admin(caller)
     await links.delete_tag(tag)
 
 
 @routes.get("/domains")
 async def domains(links: Links) -> list[DomainView]:
+    """The domains that links are served on."""
     return [_domain_view(one) for one in sorted(links.domains.hosts.values(), key=lambda one: one.id)]
 
 
 @routes.post("/domains", status=201, problems=[DomainTaken])
 async def add_domain(body: NewDomain, caller: Caller, links: Links) -> DomainView:
+    """Adds a domain to serve links on, with codes of its own."""
     must_be_admin(caller)
     return _domain_view(await links.domains.add(body.host, body.strategy, body.alphabet))
 
 
 @routes.patch("/domains/{host}", problems=[UnknownDomain])
 async def edit_domain(host: str, body: DomainEdit, caller: Caller, links: Links) -> DomainView:
+    """Changes where a domain sends visits that lead to no link."""
     must_be_admin(caller)
     changes = {name: value for name in body.__struct_fields__ if (value := getattr(body, name)) is not msgspec.UNSET}
     return _domain_view(await links.edit_domain(host, changes))
