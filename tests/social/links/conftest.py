@@ -17,6 +17,7 @@ from mainspring.core.clock import Clock, SystemClock
 from mainspring.core.config import Config
 from mainspring.core.outbox import OutboxLog
 from mainspring.core.ports import Cache, Database, Log
+from mainspring.core.telemetry import Metrics
 from mainspring.primitives.ids import Ids
 from mainspring.primitives.limiter import Limiter, MemoryStore
 from mainspring.social.links import Links, LinksSettings
@@ -85,10 +86,12 @@ async def links(start: Start) -> Links:
 
 
 @asynccontextmanager
-async def pastes_beside(links: Links, database: Database, clock: Clock | None = None) -> AsyncIterator[Pastes]:
+async def pastes_beside(
+    links: Links, database: Database, clock: Clock | None = None, *, metrics: Metrics | None = None
+) -> AsyncIterator[Pastes]:
     """Pastes on what these links stand on; rendering has as much time as a slow machine needs."""
     clock = clock or links.clock
-    pastes = Pastes(database, links._cache, links._ids, links._limiter, clock, links.settings)
+    pastes = Pastes(database, links._cache, links._ids, links._limiter, clock, links.settings, metrics)
     pastes.passwords, pastes.renderer = Passwords(CHEAP), Renderer(patience_s=60)
     await pastes.start()
     try:

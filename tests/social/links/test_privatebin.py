@@ -33,7 +33,7 @@ EMBEDDED = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.fixture
 async def bin(start: Start, database: Database) -> AsyncIterator[Listener]:
     """The listener, which takes as many pastes as a test likes."""
-    async with listening(database, await start(OPEN)) as listener:
+    async with listening(database, await start(msgspec.structs.replace(OPEN))) as listener:
         yield listener
 
 
@@ -237,6 +237,7 @@ async def test_creation_is_limited_by_address(start: Start, database: Database) 
     links = await start(LinksSettings(anonymous_per_minute=3), clock=VirtualClock())
     async with listening(database, links) as bin:
         assert [(await post(bin, envelope("x", KEY)))["status"] for _ in range(5)] == [0, 0, 0, 1, 1]
+        assert "try again" in (await post(bin, envelope("x", KEY)))["message"]
         assert (await post(bin, envelope("x", KEY), token=bin.key))["status"] == 0
 
 

@@ -10,7 +10,8 @@ from mainspring.core.http import Request, Response
 from mainspring.core.http.conditional import answer, etag_of
 from mainspring.core.http.pages import Cursors, Page, PageQuery
 from mainspring.core.once import Once
-from mainspring.core.problems import Forbidden, TooLarge, TooMany, Unauthenticated
+from mainspring.core.problems import Forbidden, TooLarge, Unauthenticated
+from mainspring.primitives.limiter import QuotaExceeded
 from mainspring.social.links.http import rfc3339, routes
 from mainspring.social.links.paste_model import (
     FAR_US,
@@ -149,7 +150,7 @@ class Html(msgspec.Struct):
     public=True,
     idempotent=True,
     body_bytes_max=JSON_BYTES_MAX,
-    problems=[Unauthenticated, TooMany, TooLarge, InvalidSeal],
+    problems=[Unauthenticated, QuotaExceeded, TooLarge, InvalidSeal],
 )
 async def create_paste(
     body: NewPaste, request: Request, caller: Caller, pastes: Pastes, once: Once | None
@@ -207,7 +208,7 @@ async def challenge_paste(id: str, caller: Caller, pastes: Pastes) -> Challenge:
     return Challenge(nonce, rfc3339(until_us) or "")
 
 
-@routes.post("/pastes/{id}/reveal", public=True, problems=[UnknownPaste, WrongProof, TooMany])
+@routes.post("/pastes/{id}/reveal", public=True, problems=[UnknownPaste, WrongProof, QuotaExceeded])
 async def reveal_paste(id: str, body: Proof | None, request: Request, caller: Caller, pastes: Pastes) -> PasteBody:
     """The body, for who shows the password or proves to know the key, where the paste asks for it. Counts as a read."""
     return revealed_view(pastes, await pastes.reveal(id, body, caller, address=request.client[0]), caller)
@@ -241,7 +242,7 @@ async def paste_diff(id: str, query: DiffQuery, caller: Caller, pastes: Pastes) 
     return Response(200, text.encode(), "text/x-diff; charset=utf-8")
 
 
-@routes.post("/pastes/{id}/fork", status=201, problems=[*READ_PROBLEMS, TooMany])
+@routes.post("/pastes/{id}/fork", status=201, problems=[*READ_PROBLEMS, QuotaExceeded])
 async def fork_paste(id: str, request: Request, caller: Caller, pastes: Pastes) -> PasteMade:
     """A copy of an open paste that is one's own."""
     return _made(pastes, await pastes.fork(id, caller, address=request.client[0]))
@@ -273,6 +274,7 @@ async def download_file(id: str, name: str, caller: Caller, pastes: Pastes) -> R
 
 @routes.delete("/pastes/{id}/files/{name}", status=204, problems=[UnknownPaste, Forbidden])
 async def detach_file(id: str, name: str, caller: Caller, pastes: Pastes) -> None:
+    """Takes a file off one's own paste."""
     await pastes.detach(id, name, caller)
 
 

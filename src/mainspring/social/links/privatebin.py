@@ -14,7 +14,8 @@ import msgspec
 from mainspring.core.accounts import Accounts, Caller
 from mainspring.core.http import Request, Response
 from mainspring.core.http.request import Scope, headers_of
-from mainspring.core.problems import Problem, TooLarge, TooMany, Unauthenticated
+from mainspring.core.problems import Problem, TooLarge, Unauthenticated
+from mainspring.primitives.limiter import QuotaExceeded
 from mainspring.social.links.paste_model import (
     EXPIRES_S,
     FAR_US,
@@ -126,7 +127,7 @@ class PrivateBin:
             return _json(await self._answer(request))
         except UnknownPaste:
             return _refuse(NOT_THERE)
-        except (TooLarge, TooMany, WrongToken, WrongProof, Unauthenticated) as problem:
+        except (TooLarge, QuotaExceeded, WrongToken, WrongProof, Unauthenticated) as problem:
             return _refuse(problem.detail)
         except Problem as problem:
             if problem.status >= 500:
