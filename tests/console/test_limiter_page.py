@@ -31,10 +31,10 @@ async def test_a_policy_is_tried_set_hit_and_reset(open_page: Open, shoot) -> No
     await expect(decision).to_contain_text("denied")
     await shoot(page, "limiter")
     await key.get_by_role("button", name="Reset").click()
-    await expect(decision).to_contain_text("2 of 2 left")
+    await expect(decision).to_contain_text("the next hit leaves 1 of 2")
     await key.get_by_label("A limit of its own").fill("50/minute")
     await key.get_by_role("button", name="Set it").click()
-    await expect(decision).to_contain_text("of 50 left")
+    await expect(decision).to_contain_text("the next hit leaves 49 of 50")
 
 
 async def test_a_recorded_log_is_replayed(open_page: Open, shoot) -> None:

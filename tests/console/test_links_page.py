@@ -1,4 +1,4 @@
-"""The page of links: shorten, follow, watch the click appear, rules, QR code, import; and pastes that the server cannot read."""
+"""The page of links: shorten, follow, watch the click appear, rules, QR code, import; and pastes sealed in the page."""
 
 import urllib.error
 import urllib.request
@@ -29,10 +29,8 @@ def follow(server: Server, code: str, **headers: str) -> str:
         def redirect_request(self, *args: object) -> None:
             return None
 
-    request = urllib.request.Request(
-        server.listener("links") + code,
-        headers={"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0", **headers},
-    )
+    agent = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0"}
+    request = urllib.request.Request(server.listener("links") + code, headers=agent | headers)
     try:
         urllib.request.build_opener(Stay).open(request, timeout=30)
     except urllib.error.HTTPError as answer:
@@ -78,7 +76,7 @@ async def test_a_rule_sends_phones_elsewhere_and_try_as_says_why(open_page: Open
     await page.get_by_label("device", exact=True).fill("mobile")
     await expect(page.get_by_test_id("explain")).to_contain_text("https://example.org/mobile")
     await shoot(page, "rules")
-    iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Version/18.5 Mobile/15E148 Safari/604.1"
+    iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Version/18.5 Mobile/15E148"
     assert follow(server, "app", **{"user-agent": iphone}) == "https://example.org/mobile"
     assert follow(server, "app") == TARGET
 
@@ -96,7 +94,7 @@ async def test_a_sealed_paste_is_read_once_and_its_key_is_in_no_request(open_pag
     sent: list[str] = []
     page.on("request", lambda request: sent.append(f"{request.url} {request.post_data or ''}"))
     await page.get_by_label("Text", exact=True).fill("only for you")
-    await page.get_by_text("Burn after reading").click()
+    await page.get_by_role("switch", name="Burn after reading").click()
     await page.get_by_role("button", name="Paste", exact=True).click()
     address = (await page.get_by_test_id("pasted").locator(".mono").first.inner_text()).strip()
     assert "#" in address
@@ -113,7 +111,7 @@ async def test_a_sealed_paste_is_read_once_and_its_key_is_in_no_request(open_pag
 
 async def test_a_plain_paste_is_shown_changed_and_compared(open_page: Open, shoot) -> None:
     page = await open_page("links?part=pastes")
-    await page.get_by_text("Sealed", exact=True).first.click()
+    await page.get_by_role("switch", name="Sealed").click()
     await page.get_by_label("Title").fill("script")
     await page.get_by_label("Text", exact=True).fill("print('<b>one</b>')\n")
     await page.get_by_role("button", name="Paste", exact=True).click()

@@ -39,7 +39,7 @@ async def test_the_owner_chooses_a_password_and_makes_a_token(open_page: Open, s
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_role("heading", name="Choose a password")).to_be_hidden()
     await page.get_by_label("What for").fill("deploy")
-    await page.get_by_role("textbox", name="May").fill("ids:write")
+    await page.get_by_label("May", exact=True).first.fill("ids:write")
     await page.get_by_role("option", name="ids:write").click()
     await page.get_by_role("button", name="Create").click()
     await expect(page.locator("pre[aria-label=token]")).to_contain_text("ms_")

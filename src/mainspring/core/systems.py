@@ -9,8 +9,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from .config import Config
 from .lazy import Lazy
+from .listeners import Listeners
 from .manifest import Manifest, resolve
 from .problems import Unavailable
 from .wiring import Wiring
@@ -65,7 +68,7 @@ class Systems(Lazy[Manifest]):
             # Imports can take a while and must not hold the loop that serves everybody else.
             await asyncio.to_thread(_import, manifest)
             if manifest.settings:
-                self._wiring.give(resolve(manifest.settings), self._config.settings(manifest))
+                self._wiring.give(resolve(manifest.settings), await self._settings(manifest))
             if manifest.tables:
                 await self._prepare(manifest)
             for kind in [self._wiring.offer(resolve(reference)) for reference in manifest.services]:
@@ -76,6 +79,21 @@ class Systems(Lazy[Manifest]):
         self.failures.pop(name, None)
         log.info("%s runs", name)
         return manifest
+
+    async def _settings(self, manifest: Manifest) -> Any:
+        """The system's settings; a `public_url` that nobody has set is where its first listener really answers."""
+        settings = self._config.settings(manifest)
+        if (
+            manifest.listeners
+            and "public_url" in settings.__struct_fields__
+            and "public_url" not in self._config.sections.get(manifest.name, {})
+            and self._wiring.provides(Listeners)
+        ):
+            spec = manifest.listeners[0]
+            table: Listeners = await self._wiring.get(Listeners)
+            if table[spec.name].address:
+                return msgspec.structs.replace(settings, public_url=spec.url(table[spec.name].address))
+        return settings
 
 
 def _import(manifest: Manifest) -> None:

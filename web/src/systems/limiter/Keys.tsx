@@ -17,17 +17,17 @@ export function Keys() {
   const [key, setKey] = useState("user-1")
   const [own, setOwn] = useState("")
   const path = (what: string) => `/api/limiter/${encodeURIComponent(policy ?? "")}/${what}`
-  const [shown, setShown] = useState<Decision>()
+  const [shown, setShown] = useState<Decision & { peeked?: boolean }>()
   const act = useAction(async (what: "hit" | "peek") => {
-    setShown(await api<Decision>(path(what), { method: "POST", body: { key } }))
+    setShown({ ...(await api<Decision>(path(what), { method: "POST", body: { key } })), peeked: what === "peek" })
   })
   const reset = useAction(async () => {
     await api(path("reset"), { method: "POST", body: { key } })
-    setShown(await api<Decision>(path("peek"), { method: "POST", body: { key } }))
+    setShown({ ...(await api<Decision>(path("peek"), { method: "POST", body: { key } })), peeked: true })
   })
   const override = useAction(async () => {
     await api(`/api/limiter/overrides/${encodeURIComponent(key)}`, { method: "PUT", body: { limits: { [policy!]: own || null } } })
-    setShown(await api<Decision>(path("peek"), { method: "POST", body: { key } }))
+    setShown({ ...(await api<Decision>(path("peek"), { method: "POST", body: { key } })), peeked: true })
   })
   return (
     <Panel title="A key" hint="Look it up, try it, give it a limit of its own.">
@@ -61,7 +61,9 @@ export function Keys() {
               <Group gap="xs" mb={4}>
                 <Badge color={shown.allowed ? "teal" : "red"}>{shown.allowed ? "allowed" : "denied"}</Badge>
                 <Text size="sm">
-                  {shown.remaining.toLocaleString()} of {shown.limit.toLocaleString()} left
+                  {shown.peeked && shown.allowed && "the next hit leaves "}
+                  {shown.remaining.toLocaleString()} of {shown.limit.toLocaleString()}
+                  {!(shown.peeked && shown.allowed) && " left"}
                   {!shown.allowed && `, again in ${shown.retry_after_s.toFixed(1)} s`}
                 </Text>
                 <Text size="xs" c="dimmed">

@@ -27,6 +27,7 @@ export function Shorten({ onMade }: { onMade: () => void }) {
     if (form.password) body.password = form.password
     const link = await api<Link>("/api/links/links", { method: "POST", body })
     setForm(empty)
+    free.reload()
     onMade()
     return link
   })
