@@ -24,13 +24,13 @@ export function Compare() {
     if (!JSON.parse(asked).limits[0]) return
     api<Simulated>("/api/limiter/simulate", { method: "POST", body: JSON.parse(asked) }).then((value) => (setData(value), setError(undefined)), setError)
   }, [asked])
-  const points = data?.offered.map((offered, n) => ({
-    at: Math.round((n + 1) * data.step_s),
-    offered,
-    ...Object.fromEntries(data.series.map((one) => [one.algorithm, one.admitted[n]])),
-  }))
+  // Sums so far: lines that lie on one another second by second come apart as they add up.
+  const sums = (counts: number[]) => counts.map((sum => (count: number) => (sum += count))(0))
+  const offered = sums(data?.offered ?? [])
+  const admitted = data?.series.map((one) => [one.algorithm, sums(one.admitted)] as const) ?? []
+  const points = data && offered.map((all, n) => ({ at: Math.round((n + 1) * data.step_s), offered: all, ...Object.fromEntries(admitted.map(([name, so]) => [name, so[n]])) }))
   return (
-    <Panel title="Try a limit" hint="A minute of load, then a minute at a quarter of it; every algorithm gets the same.">
+    <Panel title="Try a limit" hint="A minute of load, then a minute at a quarter of it; every algorithm gets the same. The lines are hits so far.">
       <SimpleGrid cols={{ base: 1, md: 3 }}>
         <TextInput
           label="Limit"
@@ -65,7 +65,7 @@ export function Compare() {
             dataKey="at"
             withDots={false}
             withLegend
-            curveType="stepAfter"
+            curveType="linear"
             xAxisProps={{ unit: " s" }}
             series={[
               { name: "offered", color: "gray.5", label: "offered", strokeDasharray: "4 3" },
