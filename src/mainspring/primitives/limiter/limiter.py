@@ -97,17 +97,23 @@ class Limiter:
 
     async def hit(self, policy: str, key: Keys, cost: int = 1) -> Decision:
         """Spends `cost`, of all limits of all keys or of none."""
+        decision = self.hit_now(policy, key, cost)
+        return decision if decision is not None else await self._decide(policy, key, cost)
+
+    def hit_now(self, policy: str, key: Keys, cost: int = 1) -> Decision | None:
+        """`hit` where no store need be waited for, else None, having done nothing: a microsecond less for a hot path."""
         hot = self._hot.get(policy)
         if hot is None or type(key) is not str:
-            return await self._decide(policy, key, cost)
+            return None
         quick, allowed, refused = hot
         decision = quick(key, cost)
         if decision.allowed:
             allowed.value += 1
         else:
             refused.value += 1
-        for watcher in self.watchers:
-            watcher(decision)
+        if self.watchers:
+            for watcher in self.watchers:
+                watcher(decision)
         return decision
 
     async def peek(self, policy: str, key: Keys, cost: int = 1) -> Decision:

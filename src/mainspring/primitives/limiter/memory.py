@@ -5,9 +5,9 @@ asynchronous `Limiter`. Both belong to one thread. Time is the process's monoton
 wall clock matters, except to calendar quotas, which are about the wall clock.
 """
 
+import asyncio
 from collections.abc import Callable, Container
 from heapq import nlargest
-from itertools import islice
 from typing import Any
 
 from mainspring.core.clock import Clock, SystemClock
@@ -31,6 +31,7 @@ from mainspring.primitives.limiter.store import KeyState, place
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingWindow
 
 MAX_KEYS = 1_000_000
+_AT_ONCE = 1_000
 
 
 class MemoryStore:
@@ -102,11 +103,15 @@ class MemoryStore:
         return lambda key, cost: slow(key, cost) if key in exceptions else quick(key, cost)
 
     async def keys(self, bucket: str, limit: Limit, top: int, scanned_max: int) -> list[KeyState]:
-        """The keys that have spent most, of the first `scanned_max`."""
+        """The keys that have spent most, of the first `scanned_max`; the loop goes on meanwhile."""
         now_ns = self._now_ns(limit.rule)
-        seen = islice(self.shelf(bucket, limit.rule).items(now_ns), scanned_max)
-        states = (KeyState.of(key, limit.rule, state, now_ns) for key, state in seen)
-        return nlargest(top, states, key=lambda one: one.used)
+        seen = self.shelf(bucket, limit.rule).items(now_ns, scanned_max)
+        found: list[KeyState] = []
+        for first in range(0, len(seen), _AT_ONCE):
+            states = [KeyState.of(key, limit.rule, state, now_ns) for key, state in seen[first : first + _AT_ONCE]]
+            found = nlargest(top, (one for one in (*found, *states) if one.used), key=lambda one: one.used)
+            await asyncio.sleep(0)
+        return found
 
     def sweep(self) -> None:
         """Forgets some of what has expired; hits do so too, this is for limits that nobody hits any more."""

@@ -78,7 +78,9 @@ class RateLimited:
                 key = await key
             if key is None:
                 return await self._app(scope, receive, send)
-        decision = await self._limiter.hit(self._policy, key, self._cost)
+        decision = self._limiter.hit_now(self._policy, key, self._cost)
+        if decision is None:
+            decision = await self._limiter.hit(self._policy, key, self._cost)
         if not decision.allowed:
             return await _refuse(scope, receive, send, decision.exceeded(), self._legacy_fields(decision))
         face = decision.face

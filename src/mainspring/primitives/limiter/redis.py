@@ -89,7 +89,7 @@ class RedisStore:
                 )
             if cursor == b"0":
                 break
-        return found
+        return [one for one in found if one.used]
 
     async def _now_ns(self) -> int:
         if self._time_us():

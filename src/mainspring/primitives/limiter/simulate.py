@@ -8,13 +8,14 @@ import msgspec
 from msgspec import Meta
 
 from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
+from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.model import FRESH, BadPolicy, Rule
 from mainspring.primitives.limiter.notation import format_clause, parse
 from mainspring.primitives.limiter.policies import Clause
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingLog, SlidingWindow
 
-HITS_MAX = 50_000
-"""Hits times limits: about a quarter of a second of work."""
+WORK_MAX = 50_000
+"""Hits times limits, more for those whose states are long: some tenths of a second."""
 
 STEPS_MAX = 2_000
 LIMITS_MAX = 8
@@ -60,7 +61,7 @@ class Simulated(msgspec.Struct, frozen=True):
 
 
 def simulate(wanted: Simulation) -> Simulated:
-    """Raises `BadPolicy` for a limit that is none, and for more than 50,000 hits over all limits."""
+    """Raises `BadPolicy` for a limit that is none, and for more work than `WORK_MAX`."""
     rules = [_rule(text) for text in wanted.limits]
     if len(rules) == 1:
         rules = siblings(rules[0])
@@ -68,8 +69,8 @@ def simulate(wanted: Simulation) -> Simulated:
     steps = int(-(-seconds // wanted.step_s))
     if steps > STEPS_MAX:
         raise BadPolicy(f"{seconds:g} s in steps of {wanted.step_s:g} s are more than {STEPS_MAX:,}")
-    if sum(phase.seconds * phase.rate for phase in wanted.load) * len(rules) > HITS_MAX:
-        raise BadPolicy(f"at most {HITS_MAX:,} hits, over all limits, are simulated")
+    if sum(phase.seconds * phase.rate for phase in wanted.load) * sum(map(_work, rules)) > WORK_MAX:
+        raise BadPolicy(f"at most {WORK_MAX:,} hits, over all limits, are simulated; those on an exact log count more")
     arrivals = [at_ns for at_ns in _arrivals(wanted.load, Random(wanted.seed)) if at_ns < seconds * 1e9]
     step_ns = round(wanted.step_s * 1e9)
     offered = _counted(arrivals, step_ns, steps)
@@ -97,6 +98,11 @@ def _rule(text: str) -> Rule:
     if len(levels) != 1 or len(levels[0]) != 1:
         raise BadPolicy(f"“{text[:60]}”: simulate one limit at a time")
     return levels[0][0].rule
+
+
+def _work(rule: Rule) -> float:
+    """What a hit costs, a counter being 1: a long state is copied each time."""
+    return 1 + (rule.most / 100 if isinstance(rule, SlidingLog | Concurrency) else 0)
 
 
 def _arrivals(load: Sequence[Phase], random: Random) -> Iterator[int]:

@@ -98,7 +98,7 @@ class SqlStore:
         except Problem as error:
             raise StoreAway(_reason(error)) from None
         found = (KeyState.of(shown(key), limit.rule, _integers(text), now_us * 1000) for key, text in rows)
-        return nlargest(top, found, key=lambda one: one.used)
+        return nlargest(top, (one for one in found if one.used), key=lambda one: one.used)
 
     async def sweep(self) -> None:
         """Deletes states that mean nothing any more, some at a time."""

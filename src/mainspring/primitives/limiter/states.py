@@ -5,7 +5,8 @@ a cost of 1, nothing to sweep) without calling the rule; everything else goes th
 holds both to the same answers. At `max_keys` new keys share a sketch instead, which can only count too much.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
@@ -46,8 +47,8 @@ class Shelf(Protocol):
 
     def sweep(self, now_ns: int) -> None: ...
 
-    def items(self, now_ns: int) -> Iterator[tuple[Place, State]]:
-        """Keys and their states, those in the sketch left out; adding keys meanwhile is allowed."""
+    def items(self, now_ns: int, most: int) -> list[tuple[Place, State]]:
+        """Up to `most` keys and their states; those in the sketch are left out."""
 
     def __len__(self) -> int: ...
 
@@ -117,9 +118,8 @@ class Arrivals:
             self._sketch = None
         self.due_ns = self._wheel.due_ns(now_ns)
 
-    def items(self, now_ns: int) -> Iterator[tuple[Place, State]]:
-        for key, tat in list(self._tats.items()):
-            yield key, (tat,)
+    def items(self, now_ns: int, most: int) -> list[tuple[Place, State]]:
+        return [(key, (tat,)) for key, tat in islice(self._tats.items(), most)]
 
     def __len__(self) -> int:
         return len(self._tats)
@@ -284,13 +284,10 @@ class Windows:
         self._current[key] = 1
         return True
 
-    def items(self, now_ns: int) -> Iterator[tuple[Place, State]]:
+    def items(self, now_ns: int, most: int) -> list[tuple[Place, State]]:
         if now_ns >= self.due_ns:
             self.sweep(now_ns)
-        for key in (*self._current, *self._previous):
-            state = self.load(key, now_ns)
-            if state:
-                yield key, state
+        return [(key, self.load(key, now_ns)) for key in islice(chain(self._current, self._previous), most)]
 
     def __len__(self) -> int:
         return len(self._current) + len(self._previous) + sum(map(len, self._dropped))
@@ -396,10 +393,8 @@ class States:
                 self._wheel.add(place, expires_ns)
         self.due_ns = self._wheel.due_ns(now_ns)
 
-    def items(self, now_ns: int) -> Iterator[tuple[Place, State]]:
-        for key, state in list(self._states.items()):
-            if not isinstance(key, int) and state:
-                yield key, state
+    def items(self, now_ns: int, most: int) -> list[tuple[Place, State]]:
+        return [(key, state) for key, state in islice(self._states.items(), most) if not isinstance(key, int)]
 
     def __len__(self) -> int:
         return len(self._states)
