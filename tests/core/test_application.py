@@ -1,5 +1,7 @@
 """The whole in one process: embedded without a network, and as a server that a stranger starts."""
 
+import asyncio
+import importlib.util
 import json
 import signal
 import socket
@@ -142,3 +144,23 @@ def test_a_backup_taken_while_it_runs_brings_everything_back(start_server: Start
     run_command("restore", str(tmp_path / "monday"), "--data", str(tmp_path / "restored"))
     restored = start_server("ids", data="restored")
     assert int(restored.call("POST", "api/ids/sequences/invoice", {"count": 1})["first"]) > 10
+
+
+async def test_a_system_whose_extra_is_missing_says_which_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mainspring.core.manifest as manifest
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(manifest.importlib.util, "find_spec", lambda name: None if name == "segno" else found(name))
+    async with Mainspring(["links"], Config(data=str(tmp_path), port=0, ports={"links": 0})) as mainspring:
+        await mainspring.listen()
+        links = next(one for one in mainspring.systems() if one["name"] == "links")
+        assert links["state"] == "missing"
+        assert "pip install 'mainspring[social]'" in links["reason"]
+        request = urllib.request.Request(
+            f"{mainspring.address}api/links/links", headers={"authorization": f"Bearer {mainspring.one_click}"}
+        )
+        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+            await asyncio.to_thread(urllib.request.urlopen, request, timeout=30)
+        assert "mainspring[social]" in refused.value.read().decode()

@@ -8,7 +8,7 @@ import { useAction } from "../../use"
 
 const kinds = [
   { group: "128 bits", items: ["uuid7", "ulid", "typeid", "ksuid", "xid", "nanoid"] },
-  { group: "64 bits", items: ["mainspring", "twitter", "discord", "instagram", "mastodon", "sonyflake", "js53"] },
+  { group: "64 bits", items: ["snowflake", "mainspring", "twitter", "discord", "instagram", "mastodon", "sonyflake", "js53"] },
 ]
 
 /** Mints any kind; each id can be copied, or all at once. */
