@@ -12,6 +12,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from http.client import responses
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -272,7 +273,8 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            head = h11.Response(status_code=message["status"], headers=list(message["headers"]))
+            status = message["status"]
+            head = h11.Response(status_code=status, headers=list(message["headers"]), reason=responses.get(status, ""))
             # Written with the first piece of the body, in one packet.
             self._head = self._http.send(head) or b""
             return

@@ -35,7 +35,7 @@ OPENER = urllib.request.build_opener(NoRedirect)
 
 def location(server: Server, code: str) -> str | None:
     try:
-        OPENER.open(f"http://{server.listener('links')}/{code}", timeout=30)
+        OPENER.open(f"{server.listener('links')}{code}", timeout=30)
     except urllib.error.HTTPError as answer:
         return answer.headers["location"]
     return None
@@ -165,7 +165,7 @@ def counted(server: Server, code: str) -> list[str]:
     while page <= pages:
         path = f"rest/v3/short-urls/{code}/visits?itemsPerPage=1000&page={page}"
         request = urllib.request.Request(
-            f"http://{server.listener('links')}/{path}", headers={"x-api-key": server.token}
+            f"{server.listener('links')}{path}", headers={"x-api-key": server.token}
         )
         visits = json.load(urllib.request.urlopen(request, timeout=60))["visits"]
         seen += [one["userAgent"] for one in visits["data"]]
@@ -185,7 +185,7 @@ async def clicks_through_kills(start_server: StartServer, rounds: int) -> None:
         return any(one.startswith(name) for one in seen)
 
     for round in range(rounds):
-        address = f"http://{server.listener('links')}/{link['code']}"
+        address = f"{server.listener('links')}{link['code']}"
         visitor = threading.Thread(target=follow_until_it_dies, args=(address, followed, round))
         visitor.start()
         await until(partial(sees, f"visitor {round}/"))
@@ -193,7 +193,7 @@ async def clicks_through_kills(start_server: StartServer, rounds: int) -> None:
         await asyncio.to_thread(visitor.join, 60)
         await asyncio.to_thread(server.start)
     followed.add("the last")
-    assert follow(f"http://{server.listener('links')}/{link['code']}", "the last")
+    assert follow(f"{server.listener('links')}{link['code']}", "the last")
     await until(partial(sees, "the last"))
     assert len(seen) == len(set(seen)) and set(seen) <= followed
     for path in (f"api/links/links/{link['id']}/stats", "api/links/stats"):

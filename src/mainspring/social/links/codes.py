@@ -94,11 +94,10 @@ def drawn(random: bytes, alphabet: str, length: int = LENGTH) -> str:
 
 
 def clean(codes: Iterable[str], blocked: tuple[str, ...]) -> Iterator[str]:
-    """`codes` without those that contain a blocked word, however it is capitalised, or are a reserved one."""
-    words = [word.lower() for word in blocked]
+    """`codes` without those that are reserved or contain a blocked word (lower case), however they are capitalised."""
     for code in codes:
         lowered = code.lower()
-        if lowered not in RESERVED and not any(word in lowered for word in words):
+        if lowered not in RESERVED and not any(word in lowered for word in blocked):
             yield code
 
 

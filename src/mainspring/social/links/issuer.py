@@ -35,7 +35,8 @@ class Issuer:
     def __init__(
         self, database: Database, ids: Ids, clock: Clock, key: bytes, blocked: tuple[str, ...], lease: int = codes.LEASE
     ) -> None:
-        self._database, self._ids, self._clock, self._key, self._blocked = database, ids, clock, key, blocked
+        self._database, self._ids, self._clock = database, ids, clock
+        self._blocked = tuple(word.lower() for word in blocked)
         self._lease_size = lease
         self._leased: dict[str, deque[int]] = {}
         self._leasing = asyncio.Lock()

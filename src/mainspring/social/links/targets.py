@@ -21,6 +21,7 @@ from mainspring.core.problems import Problem
 TARGET_BYTES_MAX = 8_192
 # Everything that RFC 3986 lets stand in a URL; the rest is percent-encoded.
 _URL_LETTERS = "!#$%&'()*+,/:;=?@[]~"
+_PLAIN = re.compile(r"[A-Za-z0-9_.~!#$%&'()*+,/:;=?@\[\]-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.(?!-)[a-z0-9_-]{1,63})*\.?")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
@@ -66,7 +67,7 @@ def checked(url: str, *, schemes: Collection[str], own: Collection[str] = (), pr
         raise SchemeNotAllowed(f"It begins with {scheme or 'no scheme'}; allowed: {wanted}", pointer="/url")
     rest = url[len(parts.scheme) + 1 :]
     if scheme not in ("http", "https"):
-        target = f"{scheme}:{quote(rest, safe=_URL_LETTERS)}"
+        target = f"{scheme}:{_encoded(rest)}"
     else:
         host = _ascii_host(host)
         authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
@@ -77,7 +78,7 @@ def checked(url: str, *, schemes: Collection[str], own: Collection[str] = (), pr
         credentials = parts.netloc.rpartition("@")[0]
         tail = rest[2 + len(parts.netloc) :]
         user = quote(credentials, safe="%:!$&'()*+,;=~") + "@" if credentials else ""
-        target = f"{scheme}://{user}{authority}{quote(tail, safe=_URL_LETTERS)}"
+        target = f"{scheme}://{user}{authority}{_encoded(tail)}"
     if len(target) > TARGET_BYTES_MAX:
         raise InvalidTarget(f"It is longer than {TARGET_BYTES_MAX} bytes", pointer="/url")
     return target
@@ -112,6 +113,10 @@ def with_query(target: str, query: str) -> str:
 def with_utm(target: str, utm: dict[str, str]) -> str:
     """`target` with campaign parameters: `{"source": "news"}` becomes `utm_source=news`."""
     return with_query(target, urlencode({f"utm_{name}": value for name, value in utm.items() if value}))
+
+
+def _encoded(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else quote(text, safe=_URL_LETTERS)
 
 
 def _ascii_host(host: str) -> str:
