@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,9 @@ class PostgresServer:
             self._run(
                 "initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "-N"
             )
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        # A killed server's number may live on for a while, as a process that nobody has asked after.
+        for left_over in (self._data / "postmaster.pid", self.folder / ".s.PGSQL.5432.lock"):
+            left_over.unlink(missing_ok=True)
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
@@ -66,11 +68,14 @@ class PostgresServer:
             "autovacuum": "off",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = [str(self._programs / "postgres"), "-D", str(self._data), *options]
         with (self.folder / "log").open("ab") as log:
+            # The shell ends the server when this process has gone, however it went: its input ends then.
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self._data, *options],
+                ["/bin/sh", "-c", '"$@" & cat > /dev/null; kill -KILL $!', "sh", *command],
                 cwd=self.folder,
                 user=self._user,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -79,10 +84,22 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kills all of its processes at once; `start` recovers what had been committed."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        if self._process is None:
+            return
+        postmaster = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
+        os.kill(postmaster, signal.SIGSTOP)  # so that it starts no more of them
+        backends = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for pid in (postmaster, *map(int, backends)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+        self._process = None
+        deadline_s = time.monotonic() + PATIENCE_S
+        while any(_is_alive(int(pid)) for pid in (postmaster, *backends)):
+            if time.monotonic() > deadline_s:
+                raise RuntimeError("the PostgreSQL server does not end")
+            time.sleep(0.005)
 
     def remove(self) -> None:
         self.kill()
@@ -103,7 +120,7 @@ class PostgresServer:
             try:
                 psycopg.connect(self.dsn(), connect_timeout=5).close()
             except psycopg.OperationalError as error:
-                if self._process.poll() is not None or time.monotonic() > deadline_s:
+                if time.monotonic() > deadline_s:
                     log = (self.folder / "log").read_text(errors="replace")[-2000:]
                     raise RuntimeError(f"the PostgreSQL server did not start: {error}\n{log}") from error
                 time.sleep(0.02)
@@ -116,6 +133,13 @@ class PostgresServer:
         )
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr.decode(errors='replace')}")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _programs(folder: Path, user: str | None) -> Path:

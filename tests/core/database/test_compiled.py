@@ -7,7 +7,7 @@ from typing import Any
 import pysqlite3.dbapi2
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import bindparam, func, select
 
@@ -72,7 +72,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqliteConne
     engine.dispose()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_kind_of_statement_gives_what_sqlalchemys_executor_gives(
     both: tuple[SqliteConnection, sa.Connection], data: st.DataObject

@@ -17,6 +17,7 @@ from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics
 from tests.core.database import shelf
 from tests.core.database.shelf import add, codes, count
+from tests.waiting import PATIENCE_S
 
 ENDLESS = sa.text(
     "INSERT INTO shelf_book (code, title) "
@@ -33,7 +34,9 @@ node = nodes.table(
 
 
 async def started(path: Path, **options: Any) -> SqliteDatabase:
-    database = SqliteDatabase(path, **{"floor_bytes": 0, "ballast_bytes": 0, **options})
+    """A database that believes that the disk has room and, unless told otherwise, that nothing is slow."""
+    patient = {"floor_bytes": 0, "ballast_bytes": 0, "read_deadline_s": PATIENCE_S, "write_deadline_s": PATIENCE_S}
+    database = SqliteDatabase(path, **{**patient, **options})
     await database.start()
     await database.prepare("shelf", shelf.tables)
     return database
@@ -43,6 +46,13 @@ async def started(path: Path, **options: Any) -> SqliteDatabase:
 async def hurried(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
     """A database whose functions have one second."""
     database = await started(tmp_path / "test.db", write_deadline_s=1.0)
+    yield database
+    await database.stop()
+
+
+@pytest.fixture
+async def patient(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    database = await started(tmp_path / "test.db")
     yield database
     await database.stop()
 
@@ -130,7 +140,7 @@ async def test_more_writes_than_the_queue_holds_are_refused_at_once(tmp_path: Pa
 
 
 async def test_a_function_that_holds_everybody_up_is_named_in_the_log(
-    hurried: SqliteDatabase, caplog: pytest.LogCaptureFixture
+    patient: SqliteDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
     def dawdle(connection: Connection) -> None:
         until = perf_counter() + 0.06
@@ -138,19 +148,19 @@ async def test_a_function_that_holds_everybody_up_is_named_in_the_log(
             pass
 
     with caplog.at_level(logging.WARNING):
-        await hurried.write(dawdle)
+        await patient.write(dawdle)
     assert any("dawdle held all writers" in message for message in caplog.messages)
 
 
-async def test_a_write_runs_in_the_writers_thread_and_a_small_read_on_the_loop(hurried: SqliteDatabase) -> None:
+async def test_a_write_runs_in_the_writers_thread_and_a_small_read_on_the_loop(patient: SqliteDatabase) -> None:
     def thread_name(connection: Connection) -> str:
         return threading.current_thread().name
 
-    assert await hurried.write(thread_name) == "database-writer"
-    assert await hurried.read(thread_name) == threading.current_thread().name
+    assert await patient.write(thread_name) == "database-writer"
+    assert await patient.read(thread_name) == threading.current_thread().name
 
 
-async def test_what_the_thread_meets_that_is_no_database_error_goes_to_the_caller(hurried: SqliteDatabase) -> None:
+async def test_what_the_thread_meets_that_is_no_database_error_goes_to_the_caller(patient: SqliteDatabase) -> None:
     def leave(connection: Connection) -> None:
         raise SystemExit("not now")
 
@@ -158,15 +168,15 @@ async def test_what_the_thread_meets_that_is_no_database_error_goes_to_the_calle
         connection.execute(sa.text("SELECT thing FROM nowhere"))
 
     with pytest.raises(BaseException, match="not now"):
-        await hurried.write(leave)
+        await patient.write(leave)
     with pytest.raises(Exception, match="no such table: nowhere"):
-        await hurried.write(programming_error)
+        await patient.write(programming_error)
     with pytest.raises(Exception, match="no such table: nowhere"):
-        await hurried.read(programming_error)
-    assert await hurried.write(add, "a") == "a"
+        await patient.read(programming_error)
+    assert await patient.write(add, "a") == "a"
 
 
-async def test_a_group_of_a_thousand_and_more_is_answered_whole(hurried: SqliteDatabase) -> None:
-    results = await asyncio.gather(*(hurried.write(add, f"{number}") for number in range(3000)))
+async def test_a_group_of_a_thousand_and_more_is_answered_whole(patient: SqliteDatabase) -> None:
+    results = await asyncio.gather(*(patient.write(add, f"{number}") for number in range(3000)))
     assert len(results) == 3000
-    assert await hurried.read(count) == 3000
+    assert await patient.read(count) == 3000

@@ -192,9 +192,10 @@ class PostgresDatabase:
     async def _submit(self, work: Callable[[Session], Any]) -> Any:
         if not self._running:
             raise Unavailable("The database is not running")
-        if self._down:
-            raise Unavailable("PostgreSQL cannot be reached right now", retry_after_s=2)
-        if self._waiting >= self._waiting_max:
+        if self._down or self._waiting >= self._waiting_max:
+            await asyncio.sleep(0)  # whoever tries again at once must not keep the loop from what would help
+            if self._down:
+                raise Unavailable("PostgreSQL cannot be reached right now", retry_after_s=2)
             raise Unavailable("Too many transactions are waiting")
         self._waiting += 1
         job = Job(work, self._loop.create_future())
@@ -224,14 +225,14 @@ class PostgresDatabase:
                 outcome = job.work(session)
             except BaseException as error:  # whatever it was belongs to the caller, not to this thread
                 self._on_loop(self._finish, job, None, error)
-                if not session.reconnect():
+                if session.gave_up:
                     self._wait_for_server(session)
             else:
                 self._on_loop(self._finish, job, outcome, None)
         session.close()
 
     def _wait_for_server(self, session: Session) -> None:
-        """The server is gone for longer than anybody waits: refuses everything until it is back."""
+        """The server has been gone for longer than anybody waits: refuses everything until it is back."""
         self._down = True
         logger.error("PostgreSQL cannot be reached")
         while not self._stopping.is_set() and not session.reconnect():

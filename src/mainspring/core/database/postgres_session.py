@@ -93,6 +93,7 @@ class Session:
         self._raw: psycopg.Connection[Any] | None = None
         self._number = 0
         self._broken = False
+        self.gave_up = False
         self._begin_read = BEGIN_READ.format(milliseconds=round(read_deadline_s * 1000))
 
     def read(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
@@ -179,12 +180,14 @@ class Session:
             raise_meaning(translated(error), error)
 
     def reconnect(self) -> bool:
-        """One try to have a connection; gives whether there is one."""
+        """One try to have a connection, where there is none; gives whether there is one now."""
         if self._raw is None:
             try:
                 self._raw = self._open()
             except psycopg.Error as error:
                 logger.warning("PostgreSQL: %s", str(error).strip())
+            else:
+                self.gave_up = False
         return self._raw is not None
 
     def close(self) -> None:
@@ -237,6 +240,7 @@ class Session:
             tries += 1
             wait_s = random.uniform(0, min(BACKOFF_S_MAX, 0.05 * 2**tries))
             if perf_counter() + wait_s > give_up or self._stopping.wait(wait_s):
+                self.gave_up = True
                 raise Unavailable("PostgreSQL cannot be reached right now", retry_after_s=2)
         assert self._raw is not None
         return self._raw

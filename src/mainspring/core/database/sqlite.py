@@ -136,6 +136,7 @@ class SqliteDatabase:
         if not self._running:
             raise Unavailable("The database is not running")
         if self._waiting >= self._waiting_max:
+            await asyncio.sleep(0)  # whoever tries again at once must not keep the loop from answering others
             raise Unavailable("Too many writes are waiting")
         future = self._loop.create_future()
         self._waiting += 1
