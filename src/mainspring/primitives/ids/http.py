@@ -195,7 +195,7 @@ async def mint(body: Wanted, ids: Ids) -> Minted:
 async def block(body: BlockWanted, ids: Ids) -> Block:
     """Mints ids for a client that numbers in bulk: one run per millisecond."""
     runs = ids.runs(_checked(body.count, BLOCK_MAX))
-    return Block([RunView(str(first), count) for first, count in runs], 1 << ids.layout.sequence_shift)
+    return Block([RunView(str(first), count) for first, count in runs], ids.layout.step)
 
 
 @routes.get("/workers")

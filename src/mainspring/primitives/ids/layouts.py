@@ -61,6 +61,11 @@ class Layout(msgspec.Struct, frozen=True):
     def sequence_shift(self) -> int:
         return self.worker if self.worker_last else 0
 
+    @property
+    def step(self) -> int:
+        """How far apart two ids of one tick and worker are."""
+        return 1 << self.sequence_shift
+
     def join(self, tick: int, worker: int, sequence: int) -> int:
         """The id of these three numbers, which must fit their fields."""
         return tick << self.time_shift | worker << self.worker_shift | sequence << self.sequence_shift

@@ -5,13 +5,15 @@ moves on to the next tick, ahead of the wall by at most a second; a wall that wa
 tick. Uniqueness rests on one fact only: a worker's ticks are handed out once, as ranges `(low, high]`. No reading of a
 clock, right or wrong, can make two minters of one worker meet.
 
-The state lives in the cells of closures, the fastest place Python has. A call on the common path reads the clock, then
-compares and adds. In between there is nothing at which the interpreter could switch threads, so threads may share a
-minter without a lock; everything else closes that path first (`top = -1`) and then works under a lock.
+The state lives in the cells of closures, the fastest place Python has. What is left of the present tick is an iterator over
+its ids: a call on the short path reads the clock, compares, and takes the next one. In between there is nothing at which
+the interpreter could switch threads, so threads may share a minter without a lock; everything else first puts an empty
+iterator in its place and then works under a lock.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from operator import length_hint
 from threading import Lock
 
 from mainspring.core.clock import Clock
@@ -23,6 +25,8 @@ from .layouts import Layout
 LEAD_MS_MAX = 1_000
 DRIFT_MS_MAX = 5_000
 TAKE_MAX = 1_000_000
+
+NOTHING: Iterator[int] = iter(range(0))
 
 Run = tuple[int, int]
 
@@ -67,95 +71,102 @@ class Minter:
         word = (chance or Chance()).word
         epoch_ms, epoch_ns = layout.epoch_ms, layout.epoch_ms * 1_000_000
         tick_ms, tick_ns = layout.tick_ms, layout.tick_ms * 1_000_000
-        time_shift, tick_max = layout.time_shift, layout.tick_max
-        step = 1 << layout.sequence_shift
+        # Ids go into signed columns, also those of layouts that use all 64 bits.
+        time_shift, tick_max = layout.time_shift, min(layout.tick_max, (1 << 63 - layout.time_shift) - 1)
+        step = layout.step
         capacity = layout.sequence_max + 1
         # The first sequence number of a tick is random, so that the ids of slow minters do not all end in zero and
         # land in one shard; a narrow sequence spares an eighth at most.
         start_mask = min(15, layout.sequence_max >> 3)
         lead, drift = LEAD_MS_MAX // tick_ms, drift_ms_max // tick_ms
-        lock = Lock()
+        lock, following = Lock(), next
 
         tick = peak = -1  # of the last id; the highest that the wall has shown
         high_tick: int = -1
-        last = mark = 0  # the last id; where counting of `minted` stands
-        minted = 0
         fields = 0  # the worker's bits
-        top = -1  # the largest id of this tick, or -1: the short path is closed
+        here: Iterator[int] = NOTHING  # what is left of this tick, or NOTHING: the short path is closed
+        room = entered = minted = 0  # left of the tick while closed; left when it was entered; given in ticks before
         begin_ns = end_ns = 0  # the wall readings at which this tick goes on
         bounded = True
 
         def next_id() -> int:
-            nonlocal last
-            now_ns = wall_ns()
-            if begin_ns <= now_ns < end_ns and last < top:
-                last += step
-                return last
-            return runs(1)[0][0]
+            try:
+                if begin_ns <= wall_ns() < end_ns:
+                    return following(here)
+            except StopIteration:
+                pass
+            return next_locked()
 
         def next_locked() -> int:
             return runs(1)[0][0]
 
         def runs(count: int) -> list[Run]:
-            nonlocal last
+            nonlocal room
             if type(count) is not int or not 1 <= count <= TAKE_MAX:
                 raise BadCount(count, TAKE_MAX)
             now_ns, start = wall_ns(), word() & start_mask
             with lock:
-                room = prepare(now_ns, start, count)
+                prepare(now_ns, start, count)
                 found = []
                 while count:
                     if not room:
-                        enter(tick + 1, 0)
-                        room = capacity
+                        enter(tick + 1, capacity)
                     size = min(room, count)
-                    found.append((last + step, size))
-                    last += size * step
-                    count -= size
+                    found.append((first(), size))
                     room -= size
+                    count -= size
                 reopen()
                 return found
 
         def rest() -> tuple[int, int, int]:
-            nonlocal last
+            nonlocal room
             now_ns, start = wall_ns(), word() & start_mask
             with lock:
-                if not prepare(now_ns, start, 1):
-                    enter(tick + 1, 0)
-                first = last + step
+                prepare(now_ns, start, 1)
+                if not room:
+                    enter(tick + 1, capacity)
+                begin, end = first(), first() + (room - 1) * step
+                room = 0
                 reopen()
-                last = top
-                return first, top, end_ns
+                return begin, end, end_ns
 
-        def prepare(now_ns: int, start: int, count: int) -> int:
-            """Closes the short path, follows the wall and gives the room in the tick; raises if `count` may not be."""
-            nonlocal top, peak
-            top = -1
+        def prepare(now_ns: int, start: int, count: int) -> None:
+            """Closes the short path and follows the wall; raises if `count` ids may not be given now."""
+            nonlocal peak
+            shut()
             wall = (now_ns - epoch_ns) // tick_ns
             if wall > peak:
                 peak = wall
             if wall > tick:
-                enter(wall, start)
+                enter(wall, capacity - start)
             elif tick - wall > drift:
                 raise ClockBehind((tick - wall) * tick_ms)
-            room = ((tick << time_shift | fields) + capacity * step - last) // step - 1
-            ticks_more = -(-(count - room) // capacity) if count > room else 0
-            if tick + ticks_more > peak + lead:
-                raise TooFast((tick + ticks_more - peak - lead) * tick_ms)
-            if tick + ticks_more > high_tick:
+            last_tick = tick - (room - count) // capacity if count > room else tick
+            if last_tick > peak + lead:
+                raise TooFast((last_tick - peak - lead) * tick_ms)
+            if last_tick > high_tick:
                 raise NotReserved(reason())
-            return room
+
+        def shut() -> None:
+            nonlocal here, room
+            left, here = here, NOTHING
+            if left is not NOTHING:
+                room = length_hint(left)
 
         def reopen() -> None:
-            nonlocal top, begin_ns, end_ns
+            nonlocal here, begin_ns, end_ns
             begin_ns, end_ns = epoch_ns + (tick - drift) * tick_ns, epoch_ns + (tick + 1) * tick_ns
-            top = (tick << time_shift | fields) + (capacity - 1) * step
+            begin = first()
+            here = iter(range(begin, begin + room * step, step))
 
-        def enter(new_tick: int, start: int) -> None:
-            nonlocal tick, last, mark, minted
-            minted += (last - mark) // step
-            tick = new_tick
-            last = mark = (tick << time_shift | fields) + (start - 1) * step
+        def enter(new_tick: int, new_room: int) -> None:
+            nonlocal tick, room, entered, minted
+            minted += entered - room
+            tick, room, entered = new_tick, new_room, new_room
+
+        def first() -> int:
+            """The first of the `room` ids that end the tick."""
+            return (tick << time_shift | fields) + (capacity - room) * step
 
         def take(count: int) -> list[int]:
             ids: list[int] = []
@@ -164,17 +175,15 @@ class Minter:
             return ids
 
         def grant(worker: int, low: int, high: int | None) -> None:
-            nonlocal top, tick, peak, fields, high_tick, last, mark, minted, bounded
+            nonlocal peak, fields, high_tick, bounded
             if not 0 <= worker <= layout.worker_max:
                 raise ValueError(f"worker {worker} does not fit into {layout.worker} bits")
             with lock:
-                top = -1
-                minted += (last - mark) // step
-                fields = worker << layout.worker_shift
+                shut()
                 # The tick of the last id counts as used up: ids go on increasing under another worker too.
-                tick = max(tick, (low - epoch_ms) // tick_ms, -1)
+                enter(max(tick, (low - epoch_ms) // tick_ms, -1), 0)
+                fields = worker << layout.worker_shift
                 peak = max(peak, tick)
-                last = mark = (tick << time_shift | fields) + (capacity - 1) * step
                 bounded = high is not None
                 high_tick = min(tick_max, (high - epoch_ms) // tick_ms) if high is not None else tick_max
 
@@ -185,16 +194,18 @@ class Minter:
                     high_tick = max(high_tick, min(tick_max, (high - epoch_ms) // tick_ms))
 
         def close() -> int:
-            nonlocal top, high_tick
+            nonlocal high_tick
             with lock:
-                top = high_tick = -1
+                shut()
+                high_tick = -1
                 return epoch_ms + (tick + 1) * tick_ms - 1
 
         def forget() -> None:
-            nonlocal lock, top, high_tick
+            nonlocal lock, high_tick
             lock = Lock()  # another thread of the parent may have held the old one
             if bounded:
-                top = high_tick = -1
+                shut()
+                high_tick = -1
 
         def reason() -> str:
             if high_tick < 0:
@@ -204,8 +215,9 @@ class Minter:
             return "the reserved milliseconds are used up and their renewal is failing"
 
         def reading() -> tuple[int, ...]:
-            given = minted + (last - mark) // step
-            return fields >> layout.worker_shift, tick, high_tick, (wall_ns() - epoch_ns) // tick_ns, given
+            left = room if here is NOTHING else length_hint(here)
+            wall = (wall_ns() - epoch_ns) // tick_ns
+            return fields >> layout.worker_shift, tick, high_tick, wall, minted + entered - left
 
         self.next, self.take, self.runs, self.rest = next_id, take, runs, rest
         self.grant, self.extend, self.close, self.forget, self._reading = grant, extend, close, forget, reading
