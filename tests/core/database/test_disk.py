@@ -183,24 +183,3 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Pa
         await database.start()
     assert path.read_bytes().startswith(b"a shopping list")
     assert not (await asyncio.to_thread(lambda: [*tmp_path.glob("*.ballast")]))
-
-
-async def test_what_was_deleted_is_nowhere_in_the_files_after_a_scrub(tmp_path: Path) -> None:
-    database = await started(tmp_path / "test.db")
-    secret = "correct horse battery staple " * 400
-
-    def files() -> bytes:
-        return b"".join(path.read_bytes() for path in tmp_path.glob("test.db*"))
-
-    for code in "abc":
-        await database.write(add, code, secret)
-    assert b"battery staple" in await asyncio.to_thread(files)
-    for code in "abc":
-        await database.write(remove, code)
-
-    async def scrubbed() -> bool:
-        return await database.scrub()
-
-    await until(scrubbed)
-    assert b"battery staple" not in await asyncio.to_thread(files)
-    await database.stop()

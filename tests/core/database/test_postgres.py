@@ -274,3 +274,14 @@ async def test_events_from_a_server_with_higher_transaction_ids_are_not_passed_o
     node = PostgresDatabase(dsn, pool_size=1, patience_s=PATIENCE_S)
     with pytest.raises(SchemaError, match="pg_resetwal with a next transaction id above 4398046511104"):
         await node.start()
+
+
+async def test_a_function_that_loses_its_connection_every_time_is_given_up(postgres_server: PostgresServer) -> None:
+    database = PostgresDatabase(postgres_server.dsn("public"), pool_size=2, patience_s=0.3)
+    await database.start()
+    end_mine = sa.text("SELECT pg_terminate_backend(pg_backend_pid())")
+    for attempt in (database.read, database.write):
+        with pytest.raises(Unavailable):
+            await attempt(lambda connection: connection.execute(end_mine).all())
+    assert await database.read(lambda connection: connection.execute(sa.text("SELECT 1")).scalar()) == 1
+    await database.stop()

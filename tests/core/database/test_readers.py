@@ -183,3 +183,18 @@ async def test_a_reader_out_of_time_from_the_start_never_stays_in_its_transactio
             interrupted += 1
     assert interrupted
     reader.close()
+
+
+async def test_rows_cut_short_by_the_deadline_are_never_taken_for_all_there_are(tmp_path: Path) -> None:
+    database = await started(tmp_path / "test.db", read_deadline_s=0.3)
+
+    def make_do(connection: Connection) -> str:
+        try:
+            connection.execute(ENDLESS_READ).all()
+        except Exception:
+            return "what there was in time"
+        raise AssertionError("not interrupted")
+
+    with pytest.raises(Timeout):
+        await database.read(make_do)
+    await database.stop()

@@ -114,7 +114,7 @@ class Session:
             except BaseException as error:
                 if is_lost(_driver_error(error, connection)):
                     self._lose(raw)
-                    self._count_retry("lost")
+                    self._try_again_before(give_up, error)
                     continue
                 self._roll_back(raw)
                 raise_meaning(translated(error), error)
@@ -147,9 +147,9 @@ class Session:
                 error = _driver_error(raised, connection)
                 if is_lost(error):
                     self._lose(raw)
-                    self._count_retry("lost")
                     if committing and connection.changes and self._committed(give_up):
                         return Outcome(result, connection)
+                    self._try_again_before(give_up, raised)
                     continue
                 self._roll_back(raw)
                 if is_conflict(error) and perf_counter() < give_up:
@@ -169,7 +169,8 @@ class Session:
 
     def with_driver(self, work: Callable[[psycopg.Connection[Any]], Any]) -> Any:
         """Runs `work` on the driver's connection, outside of any transaction; not run again when that breaks."""
-        raw = self._connected(perf_counter() + self._patience_s)
+        give_up = perf_counter() + self._patience_s
+        raw = self._connected(give_up)
         try:
             return work(raw)
         except BaseException as error:
@@ -219,20 +220,24 @@ class Session:
         while True:
             try:
                 raw = self._connected(give_up)
+                row = raw.execute(FIND_MARK, (self._writer,)).fetchone()
+            except psycopg.Error as error:
+                if not is_lost(error):
+                    raise
+                self._lose(raw)
             except Unavailable as error:
                 raise Unavailable(
                     "The database went away while committing; whether it did is not known yet. "
                     "Repeat with the same Idempotency-Key",
                     retry_after_s=2,
                 ) from error
-            try:
-                row = raw.execute(FIND_MARK, (self._writer,)).fetchone()
-            except psycopg.Error as error:
-                if not is_lost(error):
-                    raise
-                self._lose(raw)
             else:
                 return row is not None and row[0] == self._number
+
+    def _try_again_before(self, give_up: float, error: BaseException) -> None:
+        self._count_retry("lost")
+        if perf_counter() > give_up:
+            raise Unavailable("PostgreSQL keeps going away", retry_after_s=2) from error
 
     def _connected(self, give_up: float) -> psycopg.Connection[Any]:
         tries = 0

@@ -19,7 +19,7 @@ import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
 
 from mainspring.core.clock import Clock
 from mainspring.core.database.compiled import Plans, refuse_rows
-from mainspring.core.database.errors import raise_meaning
+from mainspring.core.database.errors import Timeout, raise_meaning
 from mainspring.core.database.sqlite_connection import UNREAD, SqliteConnection, open_connection, translated
 from mainspring.core.problems import Unavailable
 
@@ -60,6 +60,8 @@ class Reader:
             result = function(connection, *args, **kwargs)
             if connection.error is not None:
                 raise connection.error
+            if self.interrupted:
+                raise Timeout  # the function made something of rows that were cut short
             if isinstance(result, UNREAD):
                 refuse_rows(function)
         except dbapi.Error as error:
@@ -139,9 +141,7 @@ class Readers:
             here = self._here
             compiled = self._plans.compiled
             try:
-                result = here.run(self._loop_budget_s, function, args, kwargs)
-                if not here.interrupted:
-                    return result
+                return here.run(self._loop_budget_s, function, args, kwargs)
             except Exception as error:
                 if not here.interrupted and not _is_busy(error):
                     raise
