@@ -237,7 +237,7 @@ async def renew(policy: str, body: Lease, limiter: Limiter) -> None:
         raise LeaseLost
 
 
-@routes.get("/check/{policy}", scope=HIT, produces="application/problem+json", problems=DECIDING)
+@routes.get("/check/{policy}", scope=HIT, status=204, problems=DECIDING)
 async def check_request(policy: str, query: CheckQuery, limiter: Limiter) -> Response:
     """For nginx's `auth_request`: 204, or the status in `deny`, with the header fields of the decision."""
     decision = await limiter.hit(policy, query.key if len(query.key) > 1 else query.key[0], query.cost)

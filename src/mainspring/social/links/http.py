@@ -10,6 +10,7 @@ from msgspec import Meta
 from mainspring.core.accounts import Caller
 from mainspring.core.http import Request, Response, Routes, Stream
 from mainspring.core.http.conditional import check, etag_of
+from mainspring.core.http.operation import INT64
 from mainspring.core.http.pages import Cursors, Page, PageQuery
 from mainspring.core.http.request import Channel
 from mainspring.core.once import Once
@@ -40,7 +41,7 @@ from mainspring.wire.websocket import open_channel
 
 routes = Routes("links")
 
-CURSORS: Cursors[int] = Cursors("links", int)
+CURSORS: Cursors[int] = Cursors("links", INT64)
 TARGET_PROBLEMS = (InvalidTarget, SchemeNotAllowed, WouldLoop, PrivateTarget, BlockedTarget)
 
 
@@ -371,13 +372,13 @@ async def yourls(caller: Caller, links: Links) -> YourlsSecret:
     return YourlsSecret(await links.yourls_secret(caller))
 
 
-@routes.get("/links/{id}/qr", produces="image/png", problems=[UnknownLink])
+@routes.get("/links/{id}/qr", produces="image/*", problems=[UnknownLink])
 async def qr_code(id: int, query: qr.Design, caller: Caller, links: Links) -> Response:
     """The link's QR code, as a picture."""
     return await qr.answer(links.domains.short_url(await links.get(id, caller)), query)
 
 
-@routes.post("/links/{id}/qr", scope="links:read", produces="image/png", problems=[UnknownLink])
+@routes.post("/links/{id}/qr", scope="links:read", produces="image/*", problems=[UnknownLink])
 async def qr_code_with_logo(id: int, query: qr.Design, body: bytes, caller: Caller, links: Links) -> Response:
     """The same with the picture in the body (PNG, JPEG, WebP or GIF, at most 1 MiB) in its middle."""
     return await qr.answer(links.domains.short_url(await links.get(id, caller)), query, body)
