@@ -6,6 +6,7 @@ import random
 import threading
 import urllib.error
 import urllib.request
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mainspring.core.outbox import OutboxLog
 from mainspring.core.ports import Database
 from mainspring.core.problems import StorageFull
 from mainspring.social.links import LinkEdit, Links, LinksSettings
+from tests.fixtures_database import PostgresServer
 from tests.fixtures_server import Server, StartServer
 from tests.social.links.conftest import Start, drain, listening, prepare, started
 from tests.waiting import until
@@ -164,9 +166,7 @@ def counted(server: Server, code: str) -> list[str]:
     page, pages = 1, 1
     while page <= pages:
         path = f"rest/v3/short-urls/{code}/visits?itemsPerPage=1000&page={page}"
-        request = urllib.request.Request(
-            f"{server.listener('links')}{path}", headers={"x-api-key": server.token}
-        )
+        request = urllib.request.Request(f"{server.listener('links')}{path}", headers={"x-api-key": server.token})
         visits = json.load(urllib.request.urlopen(request, timeout=60))["visits"]
         seen += [one["userAgent"] for one in visits["data"]]
         page, pages = page + 1, visits["pagination"]["pagesCount"]
@@ -207,3 +207,61 @@ async def test_clicks_are_counted_at_most_once_through_kill_9(start_server: Star
 @pytest.mark.slow
 async def test_clicks_are_counted_at_most_once_through_200_kills(start_server: StartServer) -> None:
     await clicks_through_kills(start_server, 200)
+
+
+@pytest.mark.postgres
+async def test_two_nodes_on_one_postgres_keep_their_promise_while_one_is_killed(
+    start_server: StartServer, postgres_server: PostgresServer
+) -> None:
+    """Both race for the same aliases and make codes; one is killed in the middle and comes back."""
+    schema = f"t_{uuid.uuid4().hex}"
+    postgres_server.execute(f"CREATE SCHEMA {schema}")
+    shared = (f"database={postgres_server.dsn(schema)}", "links.token_per_minute=1000000000")
+    try:
+        one, two = [
+            await asyncio.to_thread(start_server, "links", settings=shared, data=name) for name in ("one", "two")
+        ]
+        for node in (one, two):
+            await asyncio.to_thread(node.call, "GET", "api/links/tags")
+        made: list[dict[str, Any]] = []
+        refused: list[int] = []
+        some = threading.Event()
+
+        def race(node: Server) -> None:
+            for number in range(60):
+                for fields in ({"alias": f"alias-{number}"}, {}):
+                    try:
+                        made.append(node.call("POST", "api/links/links", {"url": URL, **fields}))
+                    except urllib.error.HTTPError as error:
+                        refused.append(error.code)
+                    except (urllib.error.URLError, OSError):
+                        return
+                if number == 20:
+                    some.set()
+
+        racers = [threading.Thread(target=race, args=(node,)) for node in (one, one, two, two)]
+        for racer in racers:
+            racer.start()
+        await asyncio.to_thread(some.wait, 60)
+        await asyncio.to_thread(two.kill)
+        for racer in racers:
+            await asyncio.to_thread(racer.join, 120)
+        await asyncio.to_thread(two.start)
+        codes = [one["code"] for one in made]
+        assert len(codes) == len(set(codes)) and set(refused) <= {409}
+        assert {f"alias-{number}" for number in range(60)} <= set(codes) | _unanswered(two, codes)
+        for code in random.Random(5).sample(codes, 20):
+            assert await asyncio.to_thread(location, two, code) == URL
+    finally:
+        for node in (one, two):
+            await asyncio.to_thread(node.stop)
+        postgres_server.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def _unanswered(node: Server, codes: list[str]) -> set[str]:
+    """Aliases that were made although the dying node could not say so any more."""
+    return {
+        f"alias-{number}"
+        for number in range(60)
+        if f"alias-{number}" not in codes and location(node, f"alias-{number}")
+    }

@@ -13,7 +13,7 @@ from mainspring.core.problems import Unavailable
 from mainspring.social.links import LinkEdit, Links, LinksSettings, NewLink
 from mainspring.social.links.rules import Condition, Rule, Variant
 from tests.asgi import Called
-from tests.social.links.conftest import GENEROUS, Listener, Start, listening
+from tests.social.links.conftest import GENEROUS, Listener, Start, drain, listening
 
 URL = "https://example.com/some/where"
 IPHONE = (
@@ -52,6 +52,19 @@ async def test_a_visit_is_redirected_from_memory_after_the_first_one(listener: L
     assert lines[0] == "HTTP/1.1 302 Found" and f"location: {URL}" in lines and "content-length: 0" in lines
     assert lines[2] == "cache-control: private, max-age=90" and lines[3].startswith("date: ")
     assert ready.endswith(b"\r\n\r\n") and ready.count(b"\r\n\r\n") == 1
+
+
+async def test_each_domain_has_its_own_links_from_memory_too(listener: Listener) -> None:
+    links = listener.links
+    await links.domains.add("s.example")
+    await links.create(URL, alias="x")
+    await links.create(URL + "/there", alias="x", domain="s.example")
+    for host, target in (("127.0.0.1:8410", URL), ("S.example", URL + "/there"), ("unknown.example", URL)):
+        assert (await listener.visit("/x", headers={"host": host})).headers["location"] == target
+        ready = listener.server.quick(head("/x", host=host), "192.0.2.1")
+        assert ready is not None and f"location: {target}\r\n".encode() in ready
+    await drain(links)
+    assert (await links.sums(["domain:0", "domain:1"])) == {"domain:0": (4, 4), "domain:1": (2, 2)}
 
 
 async def test_an_edit_is_seen_by_the_very_next_visit(listener: Listener) -> None:

@@ -134,7 +134,7 @@ class LinkEdit(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     card: Card | UnsetType | None = UNSET
     archived: bool | UnsetType = UNSET
     state: str | UnsetType = UNSET
-    owner: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    owner: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)] | UnsetType = UNSET
 
 
 class AliasTaken(Conflict):

@@ -4,6 +4,7 @@
 for the click to be counted.
 """
 
+import re
 from email.utils import formatdate
 
 import msgspec
@@ -20,6 +21,7 @@ from mainspring.social.links.visitors import client_of, languages, limit_key, ps
 
 CODE_LETTERS_MAX = 64
 GUARDED_MAX = 65_536
+_HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n \t]*)", re.IGNORECASE)
 _QR_NAMES = {"errorCorrection": "correction", "bgColor": "background", "roundBlockSize": "rounded"}
 """How Shlink calls parts of a design."""
 
@@ -40,18 +42,23 @@ class Redirects:
         self._guard = Guard(links.settings.unknown_per_minute)
 
     def quick(self, head: bytes, client: str) -> bytes | None:
-        """The answer to a visit of a plain link of the default domain that is in memory, else None."""
+        """The answer to a visit of a plain link that is in memory, else None."""
         start = head.find(b"/") + 1
         code = head[start : head.find(b" ", start)]
-        location = self._cached(code)
-        if type(location) is not bytes or not self._domains.only_default:
+        domain_id = 0 if self._domains.only_default else self._domain_of(head)
+        location = self._cached(code if not domain_id else b"%d/%b" % (domain_id, code))
+        if type(location) is not bytes:
             return None
         at_us = self._wall_ns() // 1000
         if at_us // 1_000_000 != self._second:
             self._tail = self._new_tail(at_us // 1_000_000)
         if head[0] == 71:  # a GET; a HEAD only asks
-            self._note(at_us, 0, code.decode(), "click", "", client, head)
+            self._note(at_us, domain_id, code.decode(), "click", "", client, head)
         return b"HTTP/1.1 302 Found\r\nlocation: " + location + self._tail
+
+    def _domain_of(self, head: bytes) -> int:
+        host = _HOST.search(head)
+        return self._domains.serving("" if host is None else host[1].decode("latin-1")).id
 
     def _new_tail(self, second: int) -> bytes:
         self._second = second

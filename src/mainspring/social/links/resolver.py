@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from mainspring.core.cache import Sieve
 from mainspring.core.clock import Clock
+from mainspring.core.database import Timeout
 from mainspring.core.ports import Database
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics
@@ -70,7 +71,7 @@ class Resolver:
         changes = self._changes
         try:
             link = await self._database.read(store.get, domain_id, code)
-        except Unavailable:
+        except (Unavailable, Timeout):
             # Its time is up, but nobody can say better: an old answer beats none.
             stale = self._cache.get(key)
             if stale is None:
