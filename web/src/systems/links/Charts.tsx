@@ -18,7 +18,7 @@ export function Charts({ path, title }: { path: string; title: string }) {
   const { data, error } = useApi<Series>(`${path}?by=${by}&since=${since}T00:00:00Z`, 2000)
   const chart = {
     h: 240,
-    data: data?.points.map((one) => ({ ...one, key: one.key || "not known" })) ?? [],
+    data: filled(data?.points ?? [], by, Number(span)).map((one) => ({ ...one, key: one.key || "not known" })),
     dataKey: "key",
     withLegend: true,
     series: [
@@ -47,11 +47,11 @@ export function Charts({ path, title }: { path: string; title: string }) {
       <Told problem={error} />
       {data && (
         <Text size="sm" mb="xs" data-testid="sums">
-          {data.clicks.toLocaleString()} clicks by about {data.visitors.toLocaleString()} visitors, {data.bots.toLocaleString()} by bots
+          {data.clicks.toLocaleString()} clicks by about {data.visitors.toLocaleString()} visitors, {data.bots.toLocaleString()} of them by bots
         </Text>
       )}
       {data?.points.length === 0 && <Empty>No clicks in this time.</Empty>}
-      {!!data?.points.length && (times.includes(by) ? <AreaChart {...chart} curveType="monotone" withDots={data.points.length < 40} /> : <BarChart {...chart} />)}
+      {!!data?.points.length && (times.includes(by) ? <AreaChart {...chart} curveType="monotone" withDots={false} /> : <BarChart {...chart} />)}
       {!!data?.points.length && dimensions.includes(by) && (
         <Table mt="sm">
           <Table.Tbody>
@@ -66,4 +66,18 @@ export function Charts({ path, title }: { path: string; title: string }) {
       )}
     </Panel>
   )
+}
+
+type Point = Series["points"][number]
+
+/** The server tells of instants that had clicks; a chart shows those that had none as well. */
+function filled(points: Point[], by: string, spanDays: number): Point[] {
+  if (!times.includes(by)) return points
+  const letters = { hour: 13, day: 10, month: 7 }[by]!
+  const found = new Map(points.map((one) => [one.key, one]))
+  const keys = new Set<string>()
+  const stepMs = by === "hour" ? 3_600_000 : 86_400_000
+  const firstMs = Math.floor(Date.now() / 86_400_000 - spanDays + 1) * 86_400_000
+  for (let atMs = firstMs; atMs <= Date.now(); atMs += stepMs) keys.add(new Date(atMs).toISOString().slice(0, letters))
+  return [...keys].map((key) => found.get(key) ?? { key, clicks: 0, bots: 0 })
 }
