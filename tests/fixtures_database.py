@@ -102,8 +102,10 @@ class PostgresServer:
             time.sleep(0.005)
 
     def remove(self) -> None:
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self.kill()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def execute(self, sql: str) -> None:
         import psycopg
