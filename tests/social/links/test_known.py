@@ -42,10 +42,10 @@ def test_a_snapshot_and_later_events_are_what_the_rows_say_byte_for_byte(
 ) -> None:
     first, second, rebuilt = KnownCodes(), KnownCodes(), KnownCodes()
     for code in before:
-        first.apply(record(Change(*code)))
+        first.apply(record(Change(*code, made=True)))
     second.restore(first.snapshot())
     for code in after:
-        second.apply(record(Change(*code)))
+        second.apply(record(Change(*code, made=True)))
     rebuilt.rebuild(Rows(list({*before, *after})))  # type: ignore[arg-type]
     assert second.snapshot() == rebuilt.snapshot()
     assert len(rebuilt.snapshot()) == 8 * len({*before, *after})

@@ -22,10 +22,11 @@ ALL_CODES = sa.select(link.c.domain_id, link.c.code)
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """A record of `links.changed`: a link that was made or edited; an empty `code` means the domain itself."""
+    """A record of `links.changed`: a link was made, or edited; an empty `code` means the domain itself."""
 
     domain_id: int
     code: str = ""
+    made: bool = False
 
 
 encode_change = msgspec.msgpack.Encoder().encode
@@ -35,7 +36,7 @@ decode_change = msgspec.msgpack.Decoder(Change).decode
 class KnownCodes:
     """The view. `add` and `in` take a domain's id and a code. Until it is `ready` every code may exist.
 
-    `on_change` is told of every event that the view takes in: what else must follow the same events hangs there.
+    `on_change` is told of every edit that the view meets: what else must follow the same events hangs there.
     """
 
     def __init__(self, on_change: Callable[[Change], None] | None = None) -> None:
@@ -59,9 +60,9 @@ class KnownCodes:
 
     def apply(self, record: Record) -> None:
         change = decode_change(record.value)
-        if change.code:
+        if change.made:
             self.add(change.domain_id, change.code)
-        if self._on_change is not None:
+        elif self._on_change is not None:
             self._on_change(change)
 
     def snapshot(self) -> bytes:

@@ -93,7 +93,7 @@ class Resolver:
         self.known.add(link.domain_id, link.code)
 
     def changed(self, change: Change) -> None:
-        """A link was made or edited, here or elsewhere: what is in memory of it is forgotten."""
+        """A link was edited, here or elsewhere: what is in memory of it is forgotten."""
         self._changes += 1
         self._cache.pop(key_of(change.domain_id, change.code))
 

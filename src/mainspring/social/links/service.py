@@ -141,7 +141,7 @@ class Links:
             self.resolver.known.ready = True
 
     def _changed(self, change: Change) -> None:
-        """Something was made or edited, on whichever node."""
+        """A link or a domain was edited, on whichever node."""
         self.resolver.changed(change)
         if not change.code:
             self._in_background(self.domains.load())

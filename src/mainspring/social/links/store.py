@@ -135,7 +135,7 @@ def create(connection: Connection, new: Link, codes: Sequence[str], find: bool =
         return None
     if new.tags:
         connection.execute_many(ADD_TAG, [{"tag": one, "link_id": new.id} for one in new.tags])
-    connection.emit(TOPIC, encode_change(Change(new.domain_id, code)))
+    connection.emit(TOPIC, encode_change(Change(new.domain_id, code, made=True)))
     return msgspec.structs.replace(new, code=code)
 
 
