@@ -60,7 +60,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         refused = [part for part in parts if not part[1].allowed and not part[0].shadow]
         if refused:
             return max(refused, key=lambda part: part[1].retry_ns)
-        visible = [part for part in parts if not part[0].shadow] or parts
+        visible = [part for part in parts if not part[0].shadow and part[0].rule.kind != "penalty"] or parts
         return min(visible, key=lambda part: part[1].remaining, default=None)
 
     @property

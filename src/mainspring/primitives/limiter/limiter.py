@@ -23,8 +23,8 @@ from mainspring.primitives.limiter.memory import MemoryStore
 from mainspring.primitives.limiter.model import BadCost, BadPolicy, StoreAway
 from mainspring.primitives.limiter.plans import Plan, Written
 from mainspring.primitives.limiter.policies import Fail
+from mainspring.primitives.limiter.shelf import Reading, Slow
 from mainspring.primitives.limiter.slots import Slot
-from mainspring.primitives.limiter.states import Reading, Slow
 from mainspring.primitives.limiter.store import KeyState, Store
 
 Watcher = Callable[[Decision], None]

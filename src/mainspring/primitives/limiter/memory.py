@@ -11,22 +11,15 @@ from heapq import nlargest
 from typing import Any
 
 from mainspring.core.clock import Clock, SystemClock
+from mainspring.primitives.limiter.arrivals import Arrivals, read_arrival
 from mainspring.primitives.limiter.book import Book, Keys
-from mainspring.primitives.limiter.buckets import TokenBucket
+from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
 from mainspring.primitives.limiter.decide import Ask, Limit, Outcome, answer
 from mainspring.primitives.limiter.decision import Decision, Face
+from mainspring.primitives.limiter.generations import Generations, read_window
 from mainspring.primitives.limiter.model import Rule
 from mainspring.primitives.limiter.plans import Plan, Written
-from mainspring.primitives.limiter.states import (
-    Arrivals,
-    Reading,
-    Shelf,
-    Slow,
-    Windows,
-    read_arrival,
-    read_window,
-    shelf,
-)
+from mainspring.primitives.limiter.shelf import Reading, Shelf, Slow, States
 from mainspring.primitives.limiter.store import KeyState, place
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingWindow
 
@@ -70,7 +63,7 @@ class MemoryStore:
     def shelf(self, bucket: str, rule: Rule) -> Shelf:
         found = self._shelves.get(bucket)
         if found is None:
-            found = self._shelves[bucket] = shelf(rule, self.max_keys, self._now_ns(rule))
+            found = self._shelves[bucket] = _shelf(rule, self.max_keys, self._now_ns(rule))
         return found
 
     def retain(self, policy: str, buckets: set[str]) -> None:
@@ -92,12 +85,8 @@ class MemoryStore:
             assert isinstance(found, Arrivals)
             quick = found.quick(rule, now, face((limit,), read_arrival(rule)), slow)
         else:
-            assert isinstance(found, Windows)
-            reading = face((limit,), read_window(rule))
-            if isinstance(rule, FixedWindow):
-                quick = found.quick_fixed(rule, now, reading, slow)
-            else:
-                quick = found.quick_sliding(rule, now, reading, slow)
+            assert isinstance(found, Generations)
+            quick = found.quick(rule, now, face((limit,), read_window(rule)), slow)
         if not exceptions:
             return quick
         return lambda key, cost: slow(key, cost) if key in exceptions else quick(key, cost)
@@ -123,6 +112,15 @@ class MemoryStore:
     def __len__(self) -> int:
         """States held, over all limits."""
         return sum(map(len, self._shelves.values()))
+
+
+def _shelf(rule: Rule, max_keys: int, now_ns: int) -> Shelf:
+    """An empty shelf that fits a rule."""
+    if isinstance(rule, TokenBucket | LeakyBucket):
+        return Arrivals(rule, max_keys, now_ns)
+    if isinstance(rule, FixedWindow | SlidingWindow):
+        return Generations(rule, max_keys, now_ns)
+    return States(rule, max_keys, now_ns)
 
 
 class MemoryLimiter:

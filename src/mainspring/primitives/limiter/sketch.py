@@ -19,17 +19,20 @@ class Sketch:
     __slots__ = ("_rows", "highest")
 
     def __init__(self) -> None:
-        self._rows = [array("q", bytes(8 * CELLS)) for _ in range(ROWS)]
+        self._rows = tuple(array("q", bytes(8 * CELLS)) for _ in range(ROWS))
         self.highest = 0
 
     def read(self, key: str | bytes) -> int:
         spread = hash(key)
-        return min(row[spread >> (16 * at) & 0xFFFF] for at, row in enumerate(self._rows))
+        a, b, c, d = self._rows
+        return min(a[spread & 0xFFFF], b[spread >> 16 & 0xFFFF], c[spread >> 32 & 0xFFFF], d[spread >> 48 & 0xFFFF])
 
     def raise_to(self, key: str | bytes, value: int) -> None:
         spread = hash(key)
-        for at, row in enumerate(self._rows):
-            cell = spread >> (16 * at) & 0xFFFF
+        for row in self._rows:
+            cell = spread & 0xFFFF
             if row[cell] < value:
                 row[cell] = value
-        self.highest = max(self.highest, value)
+            spread >>= 16
+        if value > self.highest:
+            self.highest = value
