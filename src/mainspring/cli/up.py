@@ -43,6 +43,8 @@ def up(
     """
     import uvloop
 
+    # The database's writer must not wait five milliseconds for its turn while the loop is busy.
+    sys.setswitchinterval(0.0005)
     config = read(config_file, settings, data=data, host=host, port=port, behind_tls=behind_tls)
     raise click.exceptions.Exit(uvloop.run(_serve(config, systems, quiet=quiet)))
 
