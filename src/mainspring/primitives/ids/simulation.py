@@ -30,7 +30,7 @@ TABLE = "table"
 BREAKS = ("trusting_clocks", "unfenced", "lowering", "unsynced", "optimistic")
 
 COUNTS = (1, 1, 7, 300, 9_000)
-SECONDS = (45, 60, 90, 240, 700)
+SECONDS = (45, 60, 60, 90, 90, 120, 240, 700)
 
 _ROW = struct.Struct(">IqqqH")
 _FILE = "workers"
