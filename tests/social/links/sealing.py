@@ -43,9 +43,13 @@ def encrypted(plain: bytes, authenticated: Any, key: bytes, password: str = "") 
     return b64encode(AESGCM(_derived(key, password)).encrypt(IV, plain, aad)).decode()
 
 
+def deflated(plain: bytes) -> bytes:
+    squeeze = zlib.compressobj(9, wbits=-15)
+    return squeeze.compress(plain) + squeeze.flush()
+
+
 def seal(message: dict[str, Any], authenticated: Any, key: bytes, password: str = "") -> str:
-    squeeze = zlib.compressobj(wbits=-15)
-    return encrypted(squeeze.compress(json.dumps(message).encode()) + squeeze.flush(), authenticated, key, password)
+    return encrypted(deflated(json.dumps(message).encode()), authenticated, key, password)
 
 
 def unseal(ct: str, authenticated: Any, key: bytes, password: str = "") -> Any:

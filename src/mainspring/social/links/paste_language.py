@@ -15,7 +15,7 @@ _SHEBANGS = {"sh": "bash", "zsh": "bash", "node": "javascript"}
 
 _MARKS: dict[str, tuple[tuple[int, str], ...]] = {
     "python": (
-        (2, r"^[ \t]*def \w+\(.*\).*:[ \t]*$"), (2, r"^from [\w.]+ import \w"), (1, r"^import \w+(?:, *\w+)*[ \t]*$"),
+        (2, r"^[ \t]*def \w+\(.*\)(?: -> [^:\n]+)?:"), (2, r"^from [\w.]+ import \w"), (1, r"^import \w+(?:, *\w+)*[ \t]*$"),
         (1, r"^[ \t]*(?:elif .*|else|try|except.*|with .*|class \w+.*):[ \t]*$"), (1, r"\bself\.\w"), (2, r"__name__ *=="),
     ),
     "javascript": (
@@ -80,6 +80,8 @@ _PATTERNS = {
 def guess(text: str) -> str:
     """The language that `text` looks like, or the empty string where it looks like none."""
     head = text[:LOOKED_LETTERS]
+    if len(text) > LOOKED_LETTERS:
+        head = head.rpartition("\n")[0] or head  # half a line may look like anything
     shebang = _SHEBANG.match(head)
     if shebang is not None:
         return _SHEBANGS.get(shebang[1], shebang[1])

@@ -109,12 +109,12 @@ class PastePages:
 
     async def _page(self, shown: Revealed, by: Caller, request: Request) -> Response:
         paste, version = shown.paste, shown.version
-        facts = [version.language or version.format, f"{version.size_bytes:,} bytes", rfc3339(version.created_us) or ""]
+        facts = [version.language or version.format, f"{version.size_bytes:,} bytes", _second(version.created_us)]
         if paste.reads_left is not None:
             left = f"can be read {paste.reads_left} times more" if paste.reads_left else "is gone from the server now"
             facts.append(f"this paste {left}")
         elif paste.ends_us != FAR_US:
-            facts.append(f"until {rfc3339(paste.ends_us)}")
+            facts.append(f"until {_second(paste.ends_us)}")
         line = f'<p class="facts">{escape(" · ".join(facts))}</p>'
         if paste.open:
             at = f"/pastes/{paste.id}"
@@ -233,6 +233,10 @@ def _locked(found: Paste, wrong: bool = False) -> Response:
     )
     form = f'<form method="post">{ask}<button>Show it</button></form>'
     return document(403 if wrong else 200, found.title or "A paste", note + form)
+
+
+def _second(at_us: int) -> str:
+    return rfc3339(at_us - at_us % 1_000_000) or ""
 
 
 def _version(request: Request) -> int | None:

@@ -60,12 +60,14 @@ def highlighted(text: str, language: str) -> Sequence[str]:
     from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
     from pygments.util import ClassNotFound  # type: ignore[import-untyped]
 
+    lines = lines_of(text)
     try:
         lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
     except ClassNotFound:
-        return [escape(line, quote=False) for line in lines_of(text)]
-    html: str = highlight("\n".join(lines_of(text)), lexer, HtmlFormatter(nowrap=True))
-    return lines_of(html)
+        return [escape(line, quote=False) for line in lines]
+    html: str = highlight("\n".join(lines), lexer, HtmlFormatter(nowrap=True))
+    shown = html.split("\n")[: len(lines)]
+    return shown + [""] * (len(lines) - len(shown))
 
 
 def markdown(text: str) -> str:
