@@ -185,8 +185,12 @@ class Doors:
 
     def _system_checks(self, name: str) -> dict[str, Check]:
         async def check() -> str | None:
-            state, reason = self._systems.state(name) if name in self._systems.manifests else ("running", "")
-            return reason if state in ("failed", "missing") else None
+            if name not in self._systems.manifests:
+                return None
+            state, reason = self._systems.state(name)
+            if state in ("failed", "missing"):
+                return reason
+            return await self._systems.unready(name) if state == "running" else None
 
         return {name: check}
 

@@ -54,6 +54,14 @@ class Systems(Lazy[Manifest]):
             return "missing", reason
         return ("failed", self.failures[name]) if name in self.failures else ("idle", "")
 
+    async def unready(self, name: str) -> str | None:
+        """Why a running system cannot do its work now, as its services say by `unready()`; None where it can."""
+        for reference in self.manifests[name].services:
+            service = await self._wiring.get(resolve(reference))
+            if hasattr(service, "unready") and (reason := service.unready()):
+                return str(reason)
+        return None
+
     async def services(self, needs: set[Any]) -> Mapping[Any, Any]:
         """These types' services, as far as the wiring provides them."""
         return {kind: await self._wiring.get(kind) for kind in needs if self._wiring.provides(kind)}
