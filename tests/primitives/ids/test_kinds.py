@@ -78,6 +78,15 @@ def test_threads_share_them(kind: str, mint: Callable[[Kinds], str], form: str) 
         assert mine == sorted(mine)
 
 
+def test_an_interpreter_without_a_global_lock_mints_under_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    kinds = Kinds(VirtualClock(wall_ns=START_MS * MS))
+    assert kinds.ulid.__name__ == "ulid_locked"
+    ulids = [kinds.ulid() for _ in range(100)]
+    uuids = [kinds.uuid7() for _ in range(5_000)]
+    assert ulids == sorted(set(ulids)) and uuids == sorted(set(uuids))
+
+
 def test_a_uuid_is_a_whole_uuid() -> None:
     import copy
     import pickle

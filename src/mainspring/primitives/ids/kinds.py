@@ -18,7 +18,7 @@ from mainspring.core.clock import Clock
 from .chance import Chance, forget_at_fork
 from .errors import BadPrefix, NotAnId
 from .layouts import Layout
-from .minter import Minter
+from .minter import Minter, threads_switch_at_calls
 from .texts import BASE32HEX, BASE62, CROCKFORD
 
 KSUID_EPOCH_S = 1_400_000_000
@@ -57,7 +57,6 @@ class Kinds:
 
     def __init__(self, clock: Clock, source: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock
-        self._source = source
         self._chance = Chance(source)
         # A UUID never waits for the clock: it counts on at the last millisecond for as long as that takes.
         upper = Minter(_UPPER_HALF, 7, clock, 0, None, chance=self._chance, drift_ms_max=_FOREVER_MS)
@@ -106,7 +105,7 @@ def _uuid7(clock: Clock, upper: Minter, chance: Chance) -> tuple[Callable[[], UU
     set_int, set_safe = slots["int"].__set__, slots["is_safe"].__set__
     unknown = SafeUUID.unknown
     wall_ns, pop, refill = clock.wall_ns, chance.words.pop, chance.word
-    lock, one_up = Lock(), 1 << 64
+    lock, one_up, unlocked = Lock(), 1 << 64, threads_switch_at_calls()
     high = top = end_ns = 0  # whole numbers of 128 bits whose lower half is zero
 
     def uuid7() -> UUID:
@@ -116,20 +115,20 @@ def _uuid7(clock: Clock, upper: Minter, chance: Chance) -> tuple[Callable[[], UU
         except IndexError:
             low = refill()
         # As in the minter: no other thread comes in between comparing and adding.
-        if wall_ns() < end_ns and high < top:
+        if unlocked and wall_ns() < end_ns and high < top:
             high = mine = high + one_up
         else:
-            mine = next_tick()
+            mine = next_locked()
         one = new(UUID)
         set_int(one, mine | low)
         set_safe(one, unknown)
         return one
 
-    def next_tick() -> int:
+    def next_locked() -> int:
         nonlocal high, top, end_ns
         with lock:
             now_ns = wall_ns()
-            if now_ns < end_ns and high < top:  # another thread was here first
+            if now_ns < end_ns and high < top:  # another thread was here in between
                 high = mine = high + one_up
                 return mine
             end_ns = 0  # closes the short path
@@ -148,21 +147,21 @@ def _uuid7(clock: Clock, upper: Minter, chance: Chance) -> tuple[Callable[[], UU
 def _ulid(clock: Clock, chance: Chance) -> tuple[Callable[[], str], Callable[[], None]]:
     wall_ns, bits, pairs = clock.wall_ns, chance.bits, CROCKFORD.pairs
     lock = Lock()
-    last_ms, begin_ns, end_ns = -1, 0, 0
+    last_ms, end_ns = -1, 0
     upper, low = "", 0  # the first 22 letters, and the number in the last four
 
     def ulid() -> str:
         nonlocal low
-        now_ns = wall_ns()
-        # As in the minter: nothing between the comparison and the text lets another thread in.
-        if begin_ns <= now_ns < end_ns and low < 0xFFFFF:
+        # As in the minter: nothing between the comparison and the text lets another thread in. A clock that was set back
+        # is still before the end: it counts on at the last millisecond.
+        if wall_ns() < end_ns and low < 0xFFFFF:
             low += 1
             return f"{upper}{pairs[low >> 10]}{pairs[low & 1023]}"
-        return slow(now_ns)
+        return ulid_locked()
 
-    def slow(now_ns: int) -> str:
-        nonlocal last_ms, begin_ns, end_ns, upper, low
-        now_ms = now_ns // 1_000_000
+    def ulid_locked() -> str:
+        nonlocal last_ms, end_ns, upper, low
+        now_ms = wall_ns() // 1_000_000
         fresh = bits(80)
         with lock:
             end_ns = 0  # closes the short path
@@ -178,8 +177,7 @@ def _ulid(clock: Clock, chance: Chance) -> tuple[Callable[[], str], Callable[[],
                     raise OverflowError("2^80 ULIDs in one millisecond")
                 upper, low = CROCKFORD.encode(carried, 22), 0
             text = f"{upper}{pairs[low >> 10]}{pairs[low & 1023]}"
-            # A clock that was set back stays on the short path: it counts on at the last millisecond.
-            begin_ns, end_ns = 0, (last_ms + 1) * 1_000_000
+            end_ns = (last_ms + 1) * 1_000_000
             return text
 
     def forget() -> None:
@@ -187,7 +185,7 @@ def _ulid(clock: Clock, chance: Chance) -> tuple[Callable[[], str], Callable[[],
         lock = Lock()
         last_ms, end_ns = -1, 0
 
-    return ulid, forget
+    return (ulid if threads_switch_at_calls() else ulid_locked), forget
 
 
 def check_prefix(prefix: str) -> str:

@@ -31,6 +31,11 @@ NOTHING: Iterator[int] = iter(range(0))
 Run = tuple[int, int]
 
 
+def threads_switch_at_calls() -> bool:
+    """Whether this interpreter has a global lock, which it hands on only at calls and backward jumps."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
 class Minter:
     """Mints ids of `worker` whose ticks begin in the Unix milliseconds `(low, high]`.
 
@@ -221,8 +226,8 @@ class Minter:
 
         self.next, self.take, self.runs, self.rest = next_id, take, runs, rest
         self.grant, self.extend, self.close, self.forget, self._reading = grant, extend, close, forget, reading
-        if not getattr(sys, "_is_gil_enabled", lambda: True)():
-            self.next = next_locked  # a free-threaded interpreter may switch anywhere
+        if not threads_switch_at_calls():
+            self.next = next_locked
         grant(worker, low, high)
         forget_at_fork(self)
 
