@@ -1,8 +1,7 @@
 """Theoretical arrival times of a bucket's keys: one integer each, forgotten by a timing wheel once a bucket is full again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
 
 from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
 from mainspring.primitives.limiter.decision import Decision, Face
@@ -120,19 +119,19 @@ class Arrivals:
 
 
 def read_arrival(rule: TokenBucket) -> Reading:
-    """Reads what `Arrivals.quick` leaves behind, or verdicts."""
+    """Reads what `Arrivals.quick` leaves behind."""
     interval, tolerance, scale = rule.cell.interval, rule.cell.tolerance, rule.cell.scale
 
-    def read(allowed: bool, figures: Any) -> list[Verdict]:
-        if type(figures) is not int:
-            return list(figures)
-        if allowed:
-            return [rule.hit((figures,), 0, 0)[1]]
-        return [rule.hit((figures - interval,), 0, 1)[1]]
+    def read(decision: Decision) -> Sequence[Verdict]:
+        ahead = decision.figures
+        if type(ahead) is not int:
+            return decision.figures  # type: ignore[no-any-return]
+        return [rule.hit((ahead,), 0, 0)[1] if decision.allowed else rule.hit((ahead - interval,), 0, 1)[1]]
 
-    def brief(figures: Any) -> tuple[int, int]:
-        if type(figures) is not int:
-            return figures[0].remaining, figures[0].reset_ns
-        return (tolerance - figures) // interval, figures // scale
+    def brief(decision: Decision) -> tuple[int, int]:
+        ahead = decision.figures
+        if type(ahead) is not int:
+            return ahead[0].remaining, ahead[0].reset_ns
+        return (tolerance - ahead) // interval, ahead // scale
 
     return Reading(read, brief)

@@ -18,9 +18,9 @@ class Face(msgspec.Struct, frozen=True):
 
     policy: str
     limits: tuple[Limit, ...]
-    read: Callable[[bool, Any], Sequence[Verdict]] = lambda _, verdicts: verdicts
+    read: "Callable[[Decision], Sequence[Verdict]]" = lambda decision: decision.figures
     settle: "Callable[[Decision, int], Awaitable[None]] | None" = None
-    brief: Callable[[Any], tuple[int, int]] | None = None
+    brief: "Callable[[Decision], tuple[int, int]] | None" = None
     """Of a quick path, whose decisions all have this very face: what remains, and the nanoseconds until all is there."""
 
 
@@ -46,7 +46,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     @property
     def verdicts(self) -> Sequence[Verdict]:
         """What each limit said, in the order of the keys and of the policy."""
-        return self.face.read(self.allowed, self.figures)
+        return self.face.read(self)
 
     @property
     def parts(self) -> list[tuple[Limit, Verdict]]:

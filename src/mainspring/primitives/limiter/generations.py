@@ -1,8 +1,7 @@
 """Counters of a window's keys, in generations: those of this window, and those of the last that it has not seen again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
-from typing import Any
 
 from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.model import FRESH, State, Verdict
@@ -119,7 +118,7 @@ class Generations:
         return len(self._current) + len(self._previous) + sum(map(len, self._dropped))
 
     def quick(self, rule: FixedWindow | SlidingWindow, now: Callable[[], int], face: Face, slow: Slow) -> Slow:
-        """A hit on a window. The figures are both counts, packed, and how long the window has lasted."""
+        """A hit on a window. The figure is both counts, packed; how long the window has lasted follows from the time."""
         limit = rule.limit
         tick_ns = rule.tick_ns if isinstance(rule, SlidingWindow) else rule.span_ns
         ticks = -(-rule.span_ns // tick_ns)
@@ -128,47 +127,47 @@ class Generations:
             packed = self._first(key, now_ns) if cost == 1 else None
             if packed is None:
                 return slow(key, cost)
-            lasted = now_ns - self._start_ns
-            overlap = (packed >> 32) * (ticks - lasted // tick_ns)
+            overlap = (packed >> 32) * (ticks - (now_ns - self._start_ns) // tick_ns)
             if (packed & _COUNT) - (-overlap // ticks) >= limit:
-                return Decision(False, (packed, lasted), face, key, now_ns)
+                return Decision(False, packed, face, key, now_ns)
             self._put(key, packed + 1)
-            return Decision(True, (packed + 1, lasted), face, key, now_ns)
+            return Decision(True, packed + 1, face, key, now_ns)
 
         def hit(key: str, cost: int = 1) -> Decision:
             now_ns = now()
             packed = self._current.get(key)
             if packed is None or cost != 1 or now_ns >= self.due_ns:
                 return first(key, cost, now_ns)
-            lasted = now_ns - self._start_ns
-            if packed > _COUNT:
-                room = limit - (packed & _COUNT) + (packed >> 32) * (lasted // tick_ns - ticks) // ticks
-            else:
-                room = limit - packed
-            if room > 0:
+            if packed < limit:  # what the last window has left is in the bits above: then this is false
                 self._current[key] = packed = packed + 1
-                return Decision(True, (packed, lasted), face, key, now_ns)
-            return Decision(False, (packed, lasted), face, key, now_ns)
+                return Decision(True, packed, face, key, now_ns)
+            if packed > _COUNT:
+                into = (now_ns - self._start_ns) // tick_ns
+                if (packed & _COUNT) - (packed >> 32) * (into - ticks) // ticks < limit:
+                    self._current[key] = packed = packed + 1
+                    return Decision(True, packed, face, key, now_ns)
+            return Decision(False, packed, face, key, now_ns)
 
         return hit
 
 
 def read_window(rule: FixedWindow | SlidingWindow) -> Reading:
-    """Reads what `Generations.quick` leaves behind, or verdicts."""
+    """Reads what `Generations.quick` leaves behind."""
     sliding, limit, span_ns = isinstance(rule, SlidingWindow), rule.limit, rule.span_ns
 
-    def read(allowed: bool, figures: Any) -> list[Verdict]:
-        if not figures or type(figures[0]) is not int:
-            return list(figures)
-        packed, lasted_ns = figures
-        state = (-lasted_ns, packed & _COUNT, packed >> 32) if sliding else (-lasted_ns, packed)
-        return [rule.hit(state, 0, 0 if allowed else 1)[1]]
+    def read(decision: Decision) -> Sequence[Verdict]:
+        packed = decision.figures
+        if type(packed) is not int:
+            return decision.figures  # type: ignore[no-any-return]
+        start_ns = -(decision.at_ns % span_ns)
+        state = (start_ns, packed & _COUNT, packed >> 32) if sliding else (start_ns, packed)
+        return [rule.hit(state, 0, 0 if decision.allowed else 1)[1]]
 
-    def brief(figures: Any) -> tuple[int, int]:
-        packed, lasted_ns = figures if type(figures[0]) is int else (_COUNT + 1, 0)
-        if packed > _COUNT:  # the last window counts too: the rule knows how
-            verdict = read(True, figures)[0]
+    def brief(decision: Decision) -> tuple[int, int]:
+        packed = decision.figures
+        if type(packed) is not int or packed > _COUNT:  # the last window counts too: the rule knows how
+            verdict = read(decision)[0]
             return verdict.remaining, verdict.reset_ns
-        return limit - packed, (2 * span_ns if sliding else span_ns) - lasted_ns
+        return limit - packed, (2 * span_ns if sliding else span_ns) - decision.at_ns % span_ns
 
     return Reading(read, brief)

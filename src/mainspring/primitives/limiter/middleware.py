@@ -86,7 +86,7 @@ class RateLimited:
         face = decision.face
         if face is self._face and face.brief is not None:
             # The fields of a quick path differ in two numbers only, which is worth some microseconds.
-            remaining, reset_ns = face.brief(decision.figures)
+            remaining, reset_ns = face.brief(decision)
             fields = [self._policy_field, (b"ratelimit", self._state % (remaining, -(-reset_ns // 1_000_000_000)))]
         else:
             fields = self._fields(decision)

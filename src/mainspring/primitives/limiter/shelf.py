@@ -6,9 +6,9 @@ A shelf gives and takes the states of its rule. Those of the usual algorithms (`
 admitted free, and takes nobody's state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from mainspring.primitives.limiter.decision import Decision
 from mainspring.primitives.limiter.model import FRESH, Rule, State, Verdict
@@ -26,10 +26,13 @@ Slow = Callable[[str, int], Decision]
 
 
 class Reading(NamedTuple):
-    """How to read the figures of a quick path: as verdicts, and, of one that passed, the two numbers of a header."""
+    """How to read a decision of a quick path: its verdicts, and, where it passed, the two numbers of a header.
 
-    read: Callable[[bool, Any], list[Verdict]]
-    brief: Callable[[Any], tuple[int, int]]
+    The figures of one that took the slow path after all are verdicts already.
+    """
+
+    read: Callable[[Decision], Sequence[Verdict]]
+    brief: Callable[[Decision], tuple[int, int]]
 
 
 class Shelf(Protocol):
