@@ -43,8 +43,15 @@ async def open_database(where: str) -> AnyDatabase:
 
 async def mint(path: str, file: Path) -> None:
     """Mints for ever. What `write` has taken is in the file, whatever happens to this process afterwards."""
-    ids = Ids(await open_database(path), SystemClock())
-    await ids.start()
+    while True:
+        try:
+            ids = Ids(await open_database(path), SystemClock())
+            await ids.start()
+            break
+        except Exception as error:
+            # Eight at once on a slow machine may wait too long for the one lock of a file.
+            print(f"not started yet: {error}", file=sys.stderr)
+            await asyncio.sleep(0.1)
     out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while True:
         for count in BATCHES:

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from mainspring.core.clock import SystemClock
-from mainspring.primitives.ids import Ids, NotReserved
+from mainspring.primitives.ids import Ids, IdsSettings, NotReserved
 from tests.fixtures_database import PostgresServer
 from tests.needs import REPOSITORY, need_program
 
@@ -80,7 +80,8 @@ def killed_and_restarted(
             victim = next((one for one in alive if size(one[1])), None)
             if victim is not None:
                 alive.remove(victim)
-                os.kill(victim[0], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim[0], signal.SIGKILL)
                 kills += 1
                 born(later)
     finally:
@@ -167,7 +168,7 @@ class Switch:
 
 def test_a_forked_child_mints_only_after_it_has_a_range_of_its_own(tmp_path: Path) -> None:
     switch = Switch(tmp_path / "ids.db")
-    ids = Ids(switch, SystemClock())
+    ids = Ids(switch, SystemClock(), IdsSettings(reserve_ms=60_000))
 
     async def start_and_take(count: int) -> list[int]:
         async with switch:

@@ -283,7 +283,7 @@ async def test_a_stop_without_the_database_ends_all_the_same(make_ids: MakeIds, 
 
 
 async def test_the_machines_clock_works_too(make_ids: MakeIds) -> None:
-    ids = await make_ids(by=SystemClock())
+    ids = await make_ids(by=SystemClock(), reserve_ms=60_000)
     many = ids.take(20_000)
     assert many == sorted(set(many))
     assert abs((parse(many[0]).time or datetime.min.replace(tzinfo=UTC)) - datetime.now(UTC)) < timedelta(minutes=5)
