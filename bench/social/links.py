@@ -219,7 +219,7 @@ async def _charts(links: Links, log: Log, folder: Path, seconds: float) -> Compa
     days = [Batch("bench", day, [Click(day * DAY_US, 0, "busy", user_agent="bench")]) for day in range(365)]
     await log.append_many(TOPIC, [(None, encode_batch(one)) for one in days])
     scope = f"link:{made.id}"
-    while (await links.sums([scope])).get(scope, (0, 0))[0] < 365:  # noqa: ASYNC110  folded by another task
+    while (await links.counting.sums([scope])).get(scope, (0, 0))[0] < 365:  # noqa: ASYNC110  folded by another task
         await asyncio.sleep(0.05)
     raw = pysqlite3.connect(str(folder / "raw.db"), isolation_level=None)
     raw.execute("CREATE TABLE click (link_id INTEGER NOT NULL, at_us INTEGER NOT NULL, country TEXT NOT NULL) STRICT")

@@ -91,7 +91,7 @@ async def pastes_beside(
 ) -> AsyncIterator[Pastes]:
     """Pastes on what these links stand on; rendering has as much time as a slow machine needs."""
     clock = clock or links.clock
-    pastes = Pastes(database, links._cache, links._ids, links._limiter, clock, links.settings, metrics)
+    pastes = Pastes(database, links.counting._cache, links._ids, links._limiter, clock, links.settings, metrics)
     pastes.passwords, pastes.renderer = Passwords(CHEAP), Renderer(patience_s=60)
     await pastes.start()
     try:
@@ -143,6 +143,6 @@ async def drain(links: Links, log: Log | None = None) -> None:
     consumer = own_log.consumer("links.rollups", ["links.clicks"])
     try:
         while await own_log.backlog("links.rollups", "links.clicks"):
-            await links.fold(await anext(consumer), consumer)
+            await links.counting.fold(await anext(consumer), consumer)
     finally:
         await consumer.close()

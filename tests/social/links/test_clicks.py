@@ -17,8 +17,8 @@ from mainspring.core.problems import Unavailable
 from mainspring.social.links import Links, LinksSettings, NewLink
 from mainspring.social.links import clicks as clicks_room
 from mainspring.social.links.clicks import BATCH_CLICKS_MAX, TOPIC, Batch, Click, Clicks, encode_batch
+from mainspring.social.links.counting import LIVE
 from mainspring.social.links.rollups import KEYS_MAX
-from mainspring.social.links.service import LIVE
 from mainspring.social.links.stats import VisitFilter
 from mainspring.social.links.visitors import languages, limit_key, network_of, pseudonym
 from tests.social.links.conftest import GENEROUS, Listener, Start, drain, listening
@@ -65,7 +65,7 @@ async def test_visits_are_told_apart_by_every_dimension(listener: Listener) -> N
         assert await points("browser", scope) == await points("browser")
     assert await points("source", "orphan") == {"invalid_short_url": (1, 1)}
     assert (await links.stats(f"link:{made.id}", now - DAY, now + DAY)).visitors == 2
-    assert await links.sums([f"link:{made.id}", "all", "orphan", "none"]) == {
+    assert await links.counting.sums([f"link:{made.id}", "all", "orphan", "none"]) == {
         f"link:{made.id}": (4, 1),
         "all": (4, 1),
         "orphan": (1, 1),
@@ -77,7 +77,10 @@ async def test_a_visit_before_a_link_was_made_is_not_the_links(listener: Listene
     made = await listener.links.create(URL, alias="x")
     await visit(listener, "/x", user_agent=FIREFOX)
     await drain(listener.links)
-    assert await listener.links.sums([f"link:{made.id}", "orphan"]) == {f"link:{made.id}": (1, 0), "orphan": (1, 0)}
+    assert await listener.links.counting.sums([f"link:{made.id}", "orphan"]) == {
+        f"link:{made.id}": (1, 0),
+        "orphan": (1, 0),
+    }
 
 
 async def test_single_visits_are_kept_for_a_while_and_say_no_more_than_they_may(
@@ -90,13 +93,13 @@ async def test_single_visits_are_kept_for_a_while_and_say_no_more_than_they_may(
         await visit(listener, "/x", user_agent=FIREFOX, referer="https://news.example/a?q=1")
         await visit(listener, "/x", user_agent=FIREFOX, sec_gpc="1")
     await drain(links)
-    found, total = await links.visits(VisitFilter(link_id=made.id), 0, 10)
+    found, total = await links.counting.visits(VisitFilter(link_id=made.id), 0, 10)
     assert total == 2 and sorted(one.user_agent for one in found) == ["", FIREFOX]
     assert sorted(one.referrer for one in found) == ["", "https://news.example/a?q=1"]
     await clock.advance(8 * 86_400)
-    await links.sweep()
-    assert (await links.visits(VisitFilter(link_id=made.id), 0, 10))[1] == 0
-    assert await links.sums([f"link:{made.id}"]) == {f"link:{made.id}": (2, 0)}
+    await links.counting.sweep()
+    assert (await links.counting.visits(VisitFilter(link_id=made.id), 0, 10))[1] == 0
+    assert await links.counting.sums([f"link:{made.id}"]) == {f"link:{made.id}": (2, 0)}
 
 
 async def test_addresses_are_cut_before_they_are_written(links: Links) -> None:
@@ -161,7 +164,7 @@ async def test_clicks_are_sent_within_100_ms_and_what_is_left_at_the_end(start: 
     links.clicks.note(links.now_us(), 0, made.code, "click", "", "", b"")
     await links.clicks.stop()
     await drain(links)
-    assert await links.sums([f"link:{made.id}"]) == {f"link:{made.id}": (2, 2)}
+    assert await links.counting.sums([f"link:{made.id}"]) == {f"link:{made.id}": (2, 2)}
 
 
 def batches_of(code: str, number: int, each: int = 3) -> list[bytes]:
@@ -175,8 +178,8 @@ async def test_duplicate_and_reordered_batches_count_once(links: Links) -> None:
     random.Random(7).shuffle(wanted)
     await links.clicks.log.append_many(TOPIC, [(b"node", one) for one in wanted])
     await drain(links)
-    assert await links.sums([f"link:{made.id}", "all"]) == {f"link:{made.id}": (60, 0), "all": (60, 0)}
-    assert (await links.visits(VisitFilter(link_id=made.id), 0, 1))[1] == 60
+    assert await links.counting.sums([f"link:{made.id}", "all"]) == {f"link:{made.id}": (60, 0), "all": (60, 0)}
+    assert (await links.counting.visits(VisitFilter(link_id=made.id), 0, 1))[1] == 60
 
 
 async def test_a_consumer_that_dies_at_any_step_leaves_exact_sums(links: Links, database: Database) -> None:
@@ -185,7 +188,7 @@ async def test_a_consumer_that_dies_at_any_step_leaves_exact_sums(links: Links, 
     await links.clicks.log.append_many(
         TOPIC, [(b"node", one) for one in batches_of(made.code, 8, each=BATCH_CLICKS_MAX)]
     )
-    await links.visitors.prepare()
+    await links.counting.prepare()
     log: Any = links.clicks.log
     step = 0
     while await log.backlog("links.rollups", TOPIC) or step == 0:
@@ -199,7 +202,7 @@ async def test_a_consumer_that_dies_at_any_step_leaves_exact_sums(links: Links, 
             await consumer.close()
     expected = 8 * BATCH_CLICKS_MAX
     assert step > 10
-    assert set((await links.sums([f"link:{made.id}", "all", "tag:t", "domain:0"])).values()) == {(expected, 0)}
+    assert set((await links.counting.sums([f"link:{made.id}", "all", "tag:t", "domain:0"])).values()) == {(expected, 0)}
     series = await links.stats("all", 5 * DAY, 6 * DAY, "browser")
     assert sum(point.clicks for point in series.points) == series.clicks == expected
 
@@ -210,7 +213,7 @@ class _Died(BaseException):
 
 async def _fold_and_die(links: Links, batch: Any, consumer: Consumer, after_statements: int) -> None:
     left = after_statements
-    inner = links._fold
+    inner = links.counting._fold
 
     def dying(connection: Any, *args: Any) -> Any:
         class Connection:
@@ -223,13 +226,13 @@ async def _fold_and_die(links: Links, batch: Any, consumer: Consumer, after_stat
 
         return inner(Connection(), *args)  # type: ignore[arg-type]
 
-    links._fold = dying  # type: ignore[method-assign,assignment]
+    links.counting._fold = dying  # type: ignore[method-assign,assignment]
     try:
-        await links.fold(batch, consumer)
+        await links.counting.fold(batch, consumer)
     except _DiedInside:
         raise _Died from None
     finally:
-        links._fold = inner  # type: ignore[method-assign]
+        links.counting._fold = inner  # type: ignore[method-assign]
 
 
 class _DiedInside(Exception):

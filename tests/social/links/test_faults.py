@@ -112,7 +112,7 @@ async def test_on_a_full_disk_links_are_refused_and_redirects_go_on(tmp_path: Pa
 
             await until(accepted)
             await drain(links)
-            assert (await links.sums(["all"]))["all"][0] == 2
+            assert (await links.counting.sums(["all"]))["all"][0] == 2
     finally:
         await database.stop()
 

@@ -71,7 +71,7 @@ async def test_each_domain_has_its_own_links_from_memory_too(listener: Listener)
         assert (await listener.visit("/x", headers={"host": host})).headers["location"] == target
         assert f"location: {target}\r\n".encode() in await from_memory(listener, "/x", host)
     await drain(links)
-    assert await links.sums(["domain:0", "domain:1"]) == {"domain:0": (6, 6), "domain:1": (3, 3)}
+    assert await links.counting.sums(["domain:0", "domain:1"]) == {"domain:0": (6, 6), "domain:1": (3, 3)}
 
 
 async def test_an_edit_is_seen_by_the_very_next_visit(listener: Listener) -> None:

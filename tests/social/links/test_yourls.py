@@ -100,7 +100,7 @@ async def test_every_method_of_the_python_client_works(listener: Listener, serve
         stderr=subprocess.PIPE,
     )
     async with asyncio.timeout(120):
-        while not await listener.links.sums(["all"]):
+        while not await listener.links.counting.sums(["all"]):
             if (await listener.visit("/one")).status == 302:
                 await listener.visit("/one")
                 await drain(listener.links)

@@ -12,7 +12,7 @@ from mainspring.core.http.pages import Cursors, Page, PageQuery
 from mainspring.core.once import Once
 from mainspring.core.problems import Forbidden, TooLarge, Unauthenticated
 from mainspring.primitives.limiter import QuotaExceeded
-from mainspring.social.links.http import rfc3339, routes
+from mainspring.social.links.http import routes
 from mainspring.social.links.paste_model import (
     FAR_US,
     Format,
@@ -33,6 +33,7 @@ from mainspring.social.links.paste_model import (
 )
 from mainspring.social.links.paste_store import Found
 from mainspring.social.links.pastes import Made, Pastes, Revealed, owns
+from mainspring.social.links.views import rfc3339
 
 CURSORS: Cursors[int] = Cursors("pastes", int)
 JSON_BYTES_MAX = 32 << 20
@@ -274,6 +275,7 @@ async def download_file(id: str, name: str, caller: Caller, pastes: Pastes) -> R
 
 @routes.delete("/pastes/{id}/files/{name}", status=204, problems=[UnknownPaste, Forbidden])
 async def detach_file(id: str, name: str, caller: Caller, pastes: Pastes) -> None:
+    """Takes a file off one's own paste again."""
     """Takes a file off one's own paste."""
     await pastes.detach(id, name, caller)
 

@@ -17,10 +17,10 @@ from mainspring.core.accounts import Accounts, Caller
 from mainspring.core.http import Request, Response, Router, problem_response
 from mainspring.core.http.response import Header
 from mainspring.core.problems import Malformed, NotFound, Problem
-from mainspring.social.links.http import rfc3339
 from mainspring.social.links.paste_http import Challenge, paste_view, raw, revealed_view
 from mainspring.social.links.paste_model import FAR_US, Paste, Proof, UnknownPaste, WrongProof
 from mainspring.social.links.pastes import Pastes, Revealed
+from mainspring.social.links.views import rfc3339
 
 FOLDER = Path(__file__).parent / "paste_page"
 STATIC = {

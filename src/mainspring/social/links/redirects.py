@@ -17,7 +17,7 @@ from mainspring.social.links.model import Gone, Link, NeedsConsent, NeedsPasswor
 from mainspring.social.links.rules import Visitor
 from mainspring.social.links.service import Links
 from mainspring.social.links.targets import host_of, with_query
-from mainspring.social.links.visitors import client_of, languages, limit_key, pseudonym
+from mainspring.social.links.visitors import client_of, languages, limit_key
 
 CODE_LETTERS_MAX = 64
 GUARDED_MAX = 65_536
@@ -108,7 +108,7 @@ class Redirects:
         match outcome:
             case Redirect():
                 self._count(request, domain, code, kind, "" if outcome.rule is None else outcome.location)
-                if found.card is not None and links.visitors.agent(request.header("user-agent") or "").bot:
+                if found.card is not None and links.counting.visitors.agent(request.header("user-agent") or "").bot:
                     return pages.card(found.card, outcome.location)
                 if outcome.app is not None:
                     return pages.app(outcome.app, outcome.location)
@@ -176,10 +176,10 @@ class Redirects:
         return client_of(request.client[0], request.header("x-forwarded-for") or "", self._trusted)
 
     async def _visitor(self, request: Request) -> Visitor:
-        links = self._links
-        await links.visitors.prepare()
+        counting = self._links.counting
+        await counting.prepare()
         user_agent, address = request.header("user-agent") or "", self.address(request)
-        agent, place = links.visitors.agent(user_agent), links.visitors.place(address)
+        agent, place = counting.visitors.agent(user_agent), counting.visitors.place(address)
         return Visitor(
             device=agent.device,
             os=agent.os,
@@ -190,8 +190,8 @@ class Redirects:
             city=place.city,
             address=address,
             referrer=host_of(request.header("referer") or ""),
-            at_us=links.now_us(),
-            key=pseudonym(links.visitor_key, address, user_agent),
+            at_us=self._links.now_us(),
+            key=counting.pseudonym(address, user_agent),
         )
 
     def _redirect(self, outcome: Redirect) -> Response:

@@ -21,7 +21,7 @@ from mainspring.social.links.store import ALL_TIME
 from mainspring.social.links.tables import batch as batches
 from mainspring.social.links.tables import link, rollup, visit
 from mainspring.social.links.targets import host_of
-from mainspring.social.links.visitors import Visitors, languages, pseudonym
+from mainspring.social.links.visitors import Visitors, languages
 
 DAY_US = 86_400_000_000
 KEYS_MAX = 500
@@ -90,7 +90,7 @@ class Reading(msgspec.Struct, frozen=True):
     visitor: bytes | None
 
 
-def read(click: Click, visitors: Visitors, key: bytes) -> Reading:
+def read(click: Click, visitors: Visitors, pseudonym: Callable[[str, str], bytes]) -> Reading:
     """Reads a click; one of a private visitor says when, and no more."""
     day, hour = click.at_us // DAY_US, click.at_us % DAY_US // 3_600_000_000
     source = click.kind
@@ -101,36 +101,32 @@ def read(click: Click, visitors: Visitors, key: bytes) -> Reading:
     referrer = host_of(click.referrer)[:255]
     who = (referrer, agent.browser, agent.os, agent.device, spoken[0] if spoken else "")
     values = (str(hour), place.country, place.city, *who, source)
-    visitor = None if agent.bot else pseudonym(key, click.address, click.user_agent)
+    visitor = None if agent.bot else pseudonym(click.address, click.user_agent)
     return Reading(click, (day, values, agent.bot), place.country, place.city, visitor)
 
 
 def fold(
-    connection: Connection,
-    batch: Batch,
-    news: Sequence[Reading],
-    visit_ids: Sequence[int],
-    url: Callable[[int, str], str],
-    at_us: int,
-    *,
-    keep_visits: bool,
+    connection: Connection, batch: Batch, news: Sequence[Reading], visit_ids: Sequence[int], at_us: int
 ) -> list[tuple[int | None, int]]:
-    """Adds a batch, read as `news`, unless it was added before; gives (link id, clicks), None for orphans."""
+    """Adds a batch, read as `news`, unless it was added before; gives (link id, clicks), None for orphans.
+
+    Each visit is listed under one of `visit_ids`; where there are none, none is.
+    """
     noted = connection.execute(NOTE_BATCH, {"node": batch.node, "sequence": batch.sequence, "at_us": at_us})
     if noted.first() is None or not news:
         return []
     links = _links(connection, news)
     gains: dict[tuple[int, str], Gain] = defaultdict(Gain)
     rows: list[dict[str, Any]] = []
-    for reading, visit_id in zip(news, visit_ids, strict=False):
+    for reading in news:
         click = reading.click
         known = links.get((click.domain_id, click.code)) if click.kind in FOLLOWED else None
         gain = gains[click.domain_id, "" if known is None else click.code]
         gain.seen[reading.seen] = gain.seen.get(reading.seen, 0) + 1
         if reading.visitor is not None:
             gain.visitors.setdefault(reading.seen[0], set()).add(reading.visitor)
-        if keep_visits:
-            rows.append(_row(visit_id, reading, None if known is None else known[0], url))
+        if visit_ids:
+            rows.append(_row(visit_ids[len(rows)], reading, None if known is None else known[0]))
     if rows:
         connection.execute_many(ADD_VISIT, rows)
     scopes: dict[str, Gain] = defaultdict(Gain)
@@ -175,7 +171,7 @@ def _scopes(domain_id: int, known: Known | None) -> list[str]:
     return ["all", f"link:{id}", f"domain:{domain_id}", *owned, *(f"tag:{tag}" for tag in tags)]
 
 
-def _row(id: int, reading: Reading, link_id: int | None, url: Callable[[int, str], str]) -> dict[str, Any]:
+def _row(id: int, reading: Reading, link_id: int | None) -> dict[str, Any]:
     click = reading.click
     return {
         "id": id,
@@ -184,7 +180,7 @@ def _row(id: int, reading: Reading, link_id: int | None, url: Callable[[int, str
         "at_us": click.at_us,
         "kind": click.kind,
         "bot": reading.seen[2],
-        "url": url(click.domain_id, click.code),
+        "path": click.code,
         "target": click.target or None,
         "referrer": click.referrer,
         "user_agent": click.user_agent,

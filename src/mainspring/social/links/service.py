@@ -1,10 +1,8 @@
 """`Links`: what other code calls. Makes, changes, finds and resolves links, and tells how often they were followed."""
 
 import asyncio
-import importlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Coroutine, Mapping, Sequence
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,15 @@ from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.once import Once
 from mainspring.core.outbox import OutboxLog
-from mainspring.core.ports import Cache, Connection, Consumer, Database, Log, Record
-from mainspring.core.problems import Conflict, Invalid, Problem, Unauthenticated
+from mainspring.core.ports import Cache, Connection, Database, Log
+from mainspring.core.problems import Conflict, Invalid, Problem, Unauthenticated, Unavailable
 from mainspring.core.telemetry import Metrics
 from mainspring.core.views import ViewKeeper
 from mainspring.primitives.ids import Ids
 from mainspring.primitives.limiter import Limiter
 from mainspring.social.links import listing, rollups, stats, store
-from mainspring.social.links import rules as redirect_rules
-from mainspring.social.links.clicks import Batch, Clicks, decode_batch
+from mainspring.social.links.clicks import Clicks
+from mainspring.social.links.counting import Counting
 from mainspring.social.links.domains import Domain, Domains
 from mainspring.social.links.drafts import ADMIN, Drafts
 from mainspring.social.links.issuer import Issuer, deployment_key
@@ -34,25 +32,17 @@ from mainspring.social.links.known import TOPIC, Change, KnownCodes
 from mainspring.social.links.listing import Filter, Order
 from mainspring.social.links.model import BULK_MAX, AliasTaken, Link, LinkEdit, NewLink, State, UnknownLink, UnknownTag
 from mainspring.social.links.resolver import Resolver
-from mainspring.social.links.rollups import Reading
-from mainspring.social.links.rules import Trial, Visitor
 from mainspring.social.links.settings import LinksSettings
-from mainspring.social.links.stats import DAYS_MAX, By, Series, Visit, VisitFilter
-from mainspring.social.links.visitors import Visitors, limit_key
-
-LIVE = "links.live"
-"""The channel of the cache on which each fold says what was clicked, as JSON."""
+from mainspring.social.links.stats import By, Series
+from mainspring.social.links.visitors import limit_key
 
 LOCAL = Caller(None, "local", "local", frozenset({"*"}))
 """Who calls from the same process: an embedding program, a test."""
 
-FOLD_REST = 4
-"""After a part of a backlog the fold rests this many times as long as it took: redirects come first."""
 CREATE_AT_ONCE = 100
 """How many links one transaction makes at most, so that it holds up nobody else."""
 BULK_COST = 100
 """Links that count as one against a token's limit when they are made in one call."""
-DAY_US = rollups.DAY_US
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +69,7 @@ class Links:
         settings: LinksSettings | None = None,
         metrics: Metrics | None = None,
         config: Config | None = None,
+        counting: Counting | None = None,
     ) -> None:
         """`config` says where the view of known codes keeps its file; without one it is rebuilt at each start."""
         self.settings = settings = settings or LinksSettings()
@@ -87,10 +78,10 @@ class Links:
         stale_s = settings.stale_s or (10.0 if database.dialect == "postgresql" else 0.0)
         self.resolver = Resolver(database, clock, settings.cached_links_max, stale_s, metrics)
         self.clicks = Clicks(log, clock, metrics)
-        self.visitors = Visitors(Path(settings.geo_file) if settings.geo_file else None)
-        self.passwords = Passwords(metrics=metrics)
+        self.counting = counting or Counting(database, cache, ids, clock, settings, metrics)
+        self.passwords = Passwords()
         self.drafts = Drafts(settings, self.domains, self.passwords)
-        self._database, self._cache, self._ids, self._limiter = database, cache, ids, limiter
+        self._database, self._ids, self._limiter = database, ids, limiter
         self._keeper: ViewKeeper[KnownCodes] | None = None
         if isinstance(log, OutboxLog):
             folder = None if config is None else Path(config.data) / "views"
@@ -108,7 +99,6 @@ class Links:
             self.resolver.known = self._keeper.view
         self._tasks: set[asyncio.Task[None]] = set()
         self._issuer: Issuer
-        self.visitor_key: bytes
         limiter.define("links.create.anonymous", f"token {settings.anonymous_per_minute}/minute")
         limiter.define("links.create.token", f"token {settings.token_per_minute}/minute")
         limiter.define("links.password", f"token {settings.passwords_per_minute}/minute")
@@ -116,7 +106,6 @@ class Links:
 
     async def start(self) -> None:
         code_key = await self._database.write(deployment_key, "codes")
-        self.visitor_key = await self._database.write(deployment_key, "visitors")
         self._issuer = Issuer(self._database, self._ids, self.clock, code_key, self.settings.blocked_words)
         await self.domains.load()
         self.clicks.start()
@@ -136,9 +125,13 @@ class Links:
 
     async def _know_codes(self) -> None:
         """Readies the view; meanwhile unknown codes cost a look into the table, so that nobody waits for it."""
-        if self._keeper is not None:
-            await self._keeper.start()
-            self.resolver.known.ready = True
+        while self._keeper is not None and not self.resolver.known.ready:
+            try:
+                await self._keeper.start()
+                self.resolver.known.ready = True
+            except Unavailable as problem:
+                _log.warning("the view of known codes waits: %s", problem)
+                await self.clock.sleep(5)
 
     def _changed(self, change: Change) -> None:
         """A link or a domain was edited, on whichever node."""
@@ -388,87 +381,20 @@ class Links:
             self.resolver.changed(Change(link.domain_id, link.code))
         return spent
 
-    async def explain(self, id: int, visitor: Visitor, by: Caller = LOCAL) -> tuple[Trial, ...]:
-        """How each rule of the link fares with `visitor`."""
-        link = await self.get(id, by)
-        return redirect_rules.explain(link.rules, visitor, link.code.encode())
-
-    # Counting
-
-    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """What is clicked from now on, as JSON: `{"clicks": 3, "links": {"<id>": 2}}`, on whichever node."""
-        return self._cache.subscribe(LIVE)
-
-    async def sums(self, scopes: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """(clicks, of them bots) of all time for each of these scopes that has any: `all`, `orphan`, `link:<id>`,
-        `tag:<tag>`, `domain:<id>`, `owner:<id>`."""
-        return await self._database.read(store.sums, scopes)
-
     async def stats(self, scope: str, since_us: int, until_us: int, by: By = "day") -> Series:
-        """The clicks of the days that [since, until) touches, by time or by a dimension."""
-        if not 0 <= since_us < until_us or until_us - since_us > DAYS_MAX * DAY_US:
-            raise Invalid(f"A chart begins before it ends and covers at most {DAYS_MAX} days", pointer="/query/since")
-        await _load_sketches()
-        return await self._database.read(stats.series, scope, since_us, until_us, by)
-
-    async def visits(self, wanted: VisitFilter, offset: int, limit: int) -> tuple[list[Visit], int]:
-        """Single visits, newest first, as far as they are still kept; and how many there are."""
-        return await self._database.read(stats.visits, wanted, offset, limit)
-
-    async def forget_visits(self, link: Link | None) -> int:
-        """Forgets the visits of a link, or of orphans, and their sums; gives how many had been counted."""
-        ids = [None] if link is None else [link.id]
-        scopes = ["orphan", *(f"orphan:{one.id}" for one in self.domains.hosts.values())]
-        total = await self._database.write(stats.drop_sums, scopes if link is None else [f"link:{link.id}"])
-        while await self._database.write(stats.drop_some, ids[0]) == stats.DROP_ROWS_MAX:
-            pass
-        return total
-
-    async def fold(self, batch: list[Record], consumer: Consumer) -> None:
-        """Adds the clicks of log records to the sums, each record in a transaction of its own and exactly once."""
-        await self.visitors.prepare()
-        await _load_sketches()
-        for place, record in enumerate(batch, 1):
-            began_ns = self.clock.mono_ns()
-            one = decode_batch(record.value)
-            readings = [rollups.read(click, self.visitors, self.visitor_key) for click in one.clicks]
-            visit_ids = self._ids.take(max(1, len(readings)))
-            last = consumer if place == len(batch) else None
-            counts = await self._database.write(self._fold, one, readings, visit_ids, self.now_us(), last)
-            if counts:
-                clicked = {str(id): n for id, n in counts[:200] if id is not None}
-                live = {"clicks": sum(n for _, n in counts), "links": clicked}
-                await self._cache.publish(LIVE, msgspec.json.encode(live))
-            if place < len(batch):
-                await self.clock.sleep(FOLD_REST * (self.clock.mono_ns() - began_ns) / 1e9)
-
-    def _fold(
-        self,
-        connection: Connection,
-        one: Batch,
-        readings: Sequence[Reading],
-        visit_ids: Sequence[int],
-        at_us: int,
-        last: Consumer | None,
-    ) -> list[tuple[int | None, int]]:
-        keep = self.settings.visits_days > 0
-        counts = rollups.fold(connection, one, readings, visit_ids, self.domains.url, at_us, keep_visits=keep)
-        if last is not None:
-            last.commit_in(connection)
-        return counts
-
-    async def sweep(self) -> None:
-        """Deletes single visits that are older than `visits_days`."""
-        now_us = self.now_us()
-        before_us = now_us - self.settings.visits_days * DAY_US
-        while await self._database.write(stats.sweep, before_us, now_us - 7 * DAY_US) == stats.DROP_ROWS_MAX:
-            pass
+        """The clicks of the days that [since, until) touches; see `Counting` for scopes, and for all else about clicks."""
+        return await self.counting.stats(scope, since_us, until_us, by)
 
 
 def _visible(link: Link | None, by: Caller) -> Link:
-    if link is None or link.state is State.deleted or not (by.may(ADMIN) or link.owner == by.account_id):
+    if link is None or link.state is State.deleted or not (by.may(ADMIN) or _owns(by, link)):
         raise UnknownLink
     return link
+
+
+def _owns(by: Caller, link: Link) -> bool:
+    """Links of nobody are nobody's to change, but for those who may change all."""
+    return link.owner is not None and link.owner == by.account_id
 
 
 def _yourls_caller(account_id: int) -> Caller:
@@ -478,8 +404,3 @@ def _yourls_caller(account_id: int) -> Caller:
 
 def _own(wanted: Filter, by: Caller) -> Filter:
     return wanted if by.may(ADMIN) else msgspec.structs.replace(wanted, owner=by.account_id or 0)
-
-
-async def _load_sketches() -> None:
-    """The sketch library takes 200 ms to import, which neither the loop nor a transaction can wait for."""
-    await asyncio.to_thread(importlib.import_module, "datasketches")

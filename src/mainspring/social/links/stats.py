@@ -94,7 +94,7 @@ class Visit(msgspec.Struct, frozen=True):
     at_us: int
     kind: str
     bot: bool
-    url: str
+    path: str
     target: str | None
     referrer: str
     user_agent: str

@@ -103,7 +103,7 @@ visit = tables.table(
     sa.Column("at_us", Int64, nullable=False, index=True),
     sa.Column("kind", Text, nullable=False),
     sa.Column("bot", Bool, nullable=False),
-    sa.Column("url", Text, nullable=False),
+    sa.Column("path", Text, nullable=False),
     sa.Column("target", Text),
     sa.Column("referrer", Text, nullable=False),
     sa.Column("user_agent", Text, nullable=False),

@@ -97,8 +97,8 @@ async def export_csv(links: Links, wanted: Filter, by: Caller = LOCAL) -> AsyncI
     before_id = None
     yield _written([COLUMNS])
     while found := await links.find(wanted, before_id, PAGE, by):
-        sums = await links.sums([f"link:{link.id}" for link in found])
-        yield _written(_line(links, link, sums.get(f"link:{link.id}", (0, 0))[0]) for link in found)
+        sums = await links.counting.of(found)
+        yield _written(_line(links, link, n) for link, (n, _) in zip(found, sums, strict=True))
         before_id = found[-1].id
 
 

@@ -10,7 +10,7 @@ from mainspring.core.http import Response, asgi
 from mainspring.core.http.manners import Manners
 from mainspring.core.http.request import Application, Receive, Scope, Send
 from mainspring.core.problems import Problem
-from mainspring.social.links import pages, paste_pages, privatebin, shlink
+from mainspring.social.links import pages, paste_pages, privatebin, shlink_words
 from mainspring.social.links.paste_pages import PastePages
 from mainspring.social.links.pastes import Pastes
 from mainspring.social.links.privatebin import PrivateBin
@@ -37,7 +37,7 @@ class Dialects:
         self, redirects: Redirects, rest: Shlink, yourls: Yourls, pastes: PastePages, sealed: PrivateBin
     ) -> None:
         self._visits = asgi(redirects.handle, problem=_page)
-        self._shlink = rest.router.application(problem=shlink.problem)
+        self._shlink = rest.router.application(problem=shlink_words.problem)
         self._yourls = asgi(yourls.handle)
         self._pastes = pastes.router.application(problem=paste_pages.problem)
         self._privatebin = asgi(sealed.handle, problem=privatebin.problem)

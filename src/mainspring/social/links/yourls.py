@@ -139,7 +139,7 @@ class Yourls:
         self, asked: Mapping[str, str], by: Caller, request: Request, name: str = "db-stats"
     ) -> dict[str, Any]:
         scope = "all" if by.may(ADMIN) else f"owner:{by.account_id}"
-        clicks = (await self._links.sums([scope])).get(scope, (0, 0))[0]
+        clicks = (await self._links.counting.sums([scope])).get(scope, (0, 0))[0]
         total = (await self._links.page(Filter(), "created", True, 0, 1, by))[1]
         counts = {"total_links": str(total), "total_clicks": str(clicks)}
         done = {"statusCode": 200, "message": "success", "simple": "Need either XML or JSON format for stats"}
@@ -196,8 +196,7 @@ class Yourls:
         return await self._links.named(code, host, by)
 
     async def _clicks(self, *found: Link) -> dict[int, int]:
-        sums = await self._links.sums([f"link:{link.id}" for link in found]) if found else {}
-        return {link.id: sums.get(f"link:{link.id}", (0, 0))[0] for link in found}
+        return {link.id: n for link, (n, _) in zip(found, await self._links.counting.of(found), strict=True)}
 
     def _shown(self, link: Link, clicks: int) -> dict[str, str]:
         short_url, at = self._links.domains.short_url(link), _date(link.created_us)

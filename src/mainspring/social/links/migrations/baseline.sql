@@ -198,7 +198,7 @@ CREATE TABLE links_visit (
   at_us INTEGER NOT NULL,
   kind TEXT NOT NULL,
   bot INTEGER NOT NULL,
-  url TEXT NOT NULL,
+  path TEXT NOT NULL,
   target TEXT,
   referrer TEXT NOT NULL,
   user_agent TEXT NOT NULL,
