@@ -35,10 +35,10 @@ def replay(log: IO[str], policy: str, keys: tuple[str, ...], as_json: bool) -> N
     mainspring limiter replay access.log --policy "10/s burst 20 > 200/s" --key address --key everyone
     zcat access.log.*.gz | mainspring limiter replay - --policy limits.txt
     """
-    from mainspring.primitives.limiter import replay as run
+    from mainspring.primitives.limiter import replay_log
 
     try:
-        told = run(log, Path(policy).read_text() if os.path.isfile(policy) else policy, keys)  # type: ignore[arg-type]
+        told = replay_log(log, Path(policy).read_text() if os.path.isfile(policy) else policy, keys)  # type: ignore[arg-type]
     except Problem as problem:
         raise click.UsageError(problem.detail) from None
     if as_json:

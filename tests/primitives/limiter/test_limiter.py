@@ -244,7 +244,8 @@ async def test_a_policy_that_allows_more_or_less_keeps_what_was_spent(limiters: 
 
 
 async def test_who_is_refused_too_often_is_blocked_each_time_for_twice_as_long(limiters: Limiters) -> None:
-    limiter = limiters(login="2/minute; penalty 3/minute for 60s to 4 minutes")
+    limiter = limiters(login="2/minute; penalty 3/minute for 60s to 4 minutes", wide="9/minute; penalty 1/minute")
+    assert (await limiter.hit("wide", "user")).remaining == 8  # what a penalty has left is not what can be spent
     blocks = []
     for _ in range(4):
         for _ in range(20):

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from mainspring.cli.limiter import limiter
 from mainspring.primitives.limiter import BadKey, BadPolicy
-from mainspring.primitives.limiter.replay import Hit, parse_line, replay
+from mainspring.primitives.limiter.replay import Hit, parse_line, replay_log
 
 AT_S = 971_211_336  # 2000-10-10 13:55:36 -0700
 
@@ -42,7 +42,7 @@ def test_lines_of_the_common_and_combined_formats_are_read(text: str, hit: Hit |
 
 def test_lines_are_put_in_order_and_counted_by_key_and_minute() -> None:
     lines = [line(59 - n, path=f"/{n % 2}/x") for n in range(60)] + ["", "junk"]
-    told = replay(lines, "log 5/30s", ("route",))
+    told = replay_log(lines, "log 5/30s", ("route",))
     assert (told.lines, told.unread, told.admitted, told.refused) == (61, 1, 20, 40)
     assert {(one.key, one.admitted, one.refused) for one in told.keys} == {("/0", 10, 20), ("/1", 10, 20)}
     assert [(one.at, one.refused) for one in told.minutes] == [("2000-10-10T20:55:00Z", 40)]
@@ -50,16 +50,16 @@ def test_lines_are_put_in_order_and_counted_by_key_and_minute() -> None:
 
 def test_a_hierarchy_needs_a_key_for_each_level() -> None:
     lines = [line(n, address=f"203.0.113.{n % 4}") for n in range(40)]
-    told = replay(lines, "log 5/hour > log 12/hour", ("address", "everyone"))
+    told = replay_log(lines, "log 5/hour > log 12/hour", ("address", "everyone"))
     assert told.admitted == 12 and told.keys_refused == 4
     with pytest.raises(BadKey):
-        replay(lines, "log 5/hour > log 12/hour")
+        replay_log(lines, "log 5/hour > log 12/hour")
     with pytest.raises(BadPolicy):
-        replay(lines, "often")
+        replay_log(lines, "often")
 
 
 def test_an_ipv6_customer_is_one_key() -> None:
-    told = replay([line(n, address=f"2001:db8:1:2::{n}") for n in range(9)], "log 3/hour")
+    told = replay_log([line(n, address=f"2001:db8:1:2::{n}") for n in range(9)], "log 3/hour")
     assert told.refused == 6 and told.keys[0].key == "2001:db8:1:2::/64"
 
 

@@ -12,7 +12,7 @@ from mainspring.primitives.limiter.model import BadCost, BadKey, BadPolicy, Quot
 from mainspring.primitives.limiter.penalties import Penalty
 from mainspring.primitives.limiter.policies import Policy
 from mainspring.primitives.limiter.quota import Quota
-from mainspring.primitives.limiter.replay import replay
+from mainspring.primitives.limiter.replay import replay_log
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingLog, SlidingWindow
 
 __all__ = [
@@ -34,5 +34,5 @@ __all__ = [
     "SlidingWindow",
     "TokenBucket",
     "UnknownPolicy",
-    "replay",
+    "replay_log",
 ]

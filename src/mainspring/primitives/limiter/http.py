@@ -21,7 +21,7 @@ from mainspring.primitives.limiter.live import watch
 from mainspring.primitives.limiter.model import BadCost, BadKey, BadPolicy, UnknownPolicy
 from mainspring.primitives.limiter.notation import TEXT_LETTERS_MAX, format_policy
 from mainspring.primitives.limiter.plans import Plan
-from mainspring.primitives.limiter.replay import Replay, Replayed, replay
+from mainspring.primitives.limiter.replay import Replay, Replayed, replay_log
 from mainspring.primitives.limiter.service import Full, Rulebook, Stored
 from mainspring.primitives.limiter.simulate import Simulated, Simulation, simulate
 from mainspring.primitives.limiter.store import KeyState
@@ -315,9 +315,9 @@ async def simulate_load(body: Simulation) -> Simulated:
 
 
 @routes.post("/replay", scope="limiter:read", problems=(BadPolicy, BadKey))
-async def replay_log(body: Replay) -> Replayed:
+async def replay(body: Replay) -> Replayed:
     """What a policy would have refused of a recorded access log, by key and minute; nothing is charged."""
-    return await asyncio.to_thread(lambda: replay(body.log.splitlines(), body.policy, body.keys))
+    return await asyncio.to_thread(lambda: replay_log(body.log.splitlines(), body.policy, body.keys))
 
 
 @routes.websocket("/live")

@@ -70,7 +70,7 @@ class Replay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: Annotated[tuple[KeyName, ...], Meta(min_length=1, max_length=8)] = ("address",)
 
 
-def replay(lines: Iterable[str], policy: Written, keys: Sequence[KeyName] = ("address",)) -> Replayed:
+def replay_log(lines: Iterable[str], policy: Written, keys: Sequence[KeyName] = ("address",)) -> Replayed:
     """Runs every request through the policy at the time at which it was made.
 
     Raises `BadPolicy`, and `BadKey` where there is not one key for each level.
