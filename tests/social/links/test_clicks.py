@@ -244,8 +244,10 @@ class _DiedInside(Exception):
 async def test_a_year_of_a_busy_link_reads_one_row_a_day(links: Links, database: Database) -> None:
     made = await links.create(URL)
     days = [
-        encode_batch(Batch("node", day, [Click(day * DAY + n, 0, made.code, user_agent=FIREFOX) for n in range(2)]))
-        for day in range(365)
+        encode_batch(
+            Batch("node", n, [Click(day * DAY + n, 0, made.code, user_agent=FIREFOX) for day in range(n % 2, 365, 2)])
+        )
+        for n in range(4)
     ]
     await links.clicks.log.append_many(TOPIC, [(b"node", one) for one in days])
     await drain(links)

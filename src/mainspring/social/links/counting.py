@@ -47,6 +47,7 @@ class Counting:
         self._database, self._cache, self._ids, self._clock = database, cache, ids, clock
         self._key: bytes | None = None
         self.folded = 0
+        self.rest = REST
         self.visitors = Visitors(Path(self._settings.geo_file) if self._settings.geo_file else None)
         if metrics is not None:
             metrics.counter("links_clicks_folded", "Clicks added to the sums").follow(lambda: self.folded)
@@ -79,7 +80,7 @@ class Counting:
                 live = {"clicks": sum(n for _, n in counts), "links": clicked}
                 await self._cache.publish(LIVE, msgspec.json.encode(live))
             if place < len(batch):
-                await self._clock.sleep(REST * (self._clock.mono_ns() - began_ns) / 1e9)
+                await self._clock.sleep(self.rest * (self._clock.mono_ns() - began_ns) / 1e9)
 
     def _fold(
         self,
