@@ -48,4 +48,6 @@ def _npm(folder: Path, *arguments: str) -> None:
         list(arguments), return_completed_process=True, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     if done.returncode:
-        raise RuntimeError(f"npm {' '.join(arguments)} failed in {folder}:\n{(done.stdout or b'').decode(errors='replace')}")
+        raise RuntimeError(
+            f"npm {' '.join(arguments)} failed in {folder}:\n{(done.stdout or b'').decode(errors='replace')}"
+        )

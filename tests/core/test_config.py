@@ -7,7 +7,9 @@ import pytest
 from mainspring.core.config import Config, ConfigError, describe, load
 
 
-def read(tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, *settings: str, **arguments: object) -> Config:
+def read(
+    tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, *settings: str, **arguments: object
+) -> Config:
     file = tmp_path / "mainspring.toml"
     file.write_text(text)
     return load(file, environment or {}, settings, **arguments)
@@ -53,7 +55,9 @@ def test_a_secret_comes_from_a_file(tmp_path: Path) -> None:
 
 
 def test_lists_and_tables_can_be_written_on_a_command_line(tmp_path: Path) -> None:
-    config = read(tmp_path, "", {}, "hosts=a.example, b.example", "ports.links=9999", 'plain=["links"]', "behind_tls=true")
+    config = read(
+        tmp_path, "", {}, "hosts=a.example, b.example", "ports.links=9999", 'plain=["links"]', "behind_tls=true"
+    )
     assert config.hosts == ["a.example", "b.example"]
     assert config.ports == {"links": 9999}
     assert config.plain == ["links"]

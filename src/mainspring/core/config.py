@@ -54,12 +54,21 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     hosts: Annotated[list[str], Meta(description="Host names that this node answers to, besides loopback's own")] = []
     origins: Annotated[list[str], Meta(description="Web origins that may call the JSON API from a browser (CORS)")] = []
     trusted_proxies: Annotated[list[str], Meta(description="CIDRs of proxies whose X-Forwarded-For is believed")] = []
-    body_bytes_max: Annotated[int, Meta(ge=1024, description="Largest body of any request; most addresses accept less")] = (
-        16 << 20
-    )
+    body_bytes_max: Annotated[
+        int, Meta(ge=1024, description="Largest body of any request; most addresses accept less")
+    ] = 16 << 20
     free_bytes_min: Annotated[
         int, Meta(ge=0, description="Free disk space below which writes that grow are refused")
     ] = 256 << 20
+    drain_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=600,
+            description="Seconds that a stopping node still serves everything while `/-/ready` says 503: "
+            "as long as your load balancer takes to notice",
+        ),
+    ] = 0
     log_format: Annotated[str, Meta(pattern="^(auto|json|text)$", description="Log lines: auto, json or text")] = "auto"
     log_level: Annotated[
         str,
