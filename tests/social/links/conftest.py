@@ -105,9 +105,9 @@ async def pastes_beside(
 class Listener:
     """The listener on port 8410 and the JSON API, called in process; `key` is a token with every scope."""
 
-    def __init__(self, links: Links, pastes: Pastes, accounts: Accounts, config: Config) -> None:
+    def __init__(self, links: Links, pastes: Pastes, accounts: Accounts) -> None:
         self.links, self.pastes, self.accounts, self.key = links, pastes, accounts, accounts.one_click
-        self.server = application(links, pastes, accounts, config, links.clock)
+        self.server = application(links, pastes, accounts, links.clock)
         self.json_api = routes.application({Links: links, Pastes: pastes}, accounts.authenticate)
 
     async def visit(self, target: str, method: str = "GET", **more: Any) -> Called:
@@ -122,12 +122,12 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(database: Database, links: Links, config: Config | None = None) -> AsyncIterator[Listener]:
+async def listening(database: Database, links: Links) -> AsyncIterator[Listener]:
     accounts = Accounts(database, links.clock, argon2=CHEAP)
     await accounts.start()
     try:
         async with pastes_beside(links, database) as pastes:
-            yield Listener(links, pastes, accounts, config or Config())
+            yield Listener(links, pastes, accounts)
     finally:
         await accounts.stop()
 

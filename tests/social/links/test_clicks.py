@@ -20,7 +20,7 @@ from mainspring.social.links.clicks import BATCH_CLICKS_MAX, TOPIC, Batch, Click
 from mainspring.social.links.counting import LIVE
 from mainspring.social.links.rollups import KEYS_MAX
 from mainspring.social.links.stats import VisitFilter
-from mainspring.social.links.visitors import languages, limit_key, network_of, pseudonym
+from mainspring.social.links.visitors import Proxies, languages, limit_key, network_of, pseudonym
 from tests.social.links.conftest import GENEROUS, Listener, Start, drain, listening
 from tests.waiting import until
 
@@ -124,6 +124,32 @@ async def test_addresses_are_cut_before_they_are_written(links: Links) -> None:
     assert languages("de;q=0.3, en-US, x;;, fr;q=0, *;q=0.1") == ("en-us", "de")
 
 
+async def test_the_largest_batch_fits_into_a_record_of_the_log(links: Links) -> None:
+    wide = "\U0001f600"
+    head = b"\r\nuser-agent: %b\r\nreferer: %b\r\naccept-language: %b" % ((b"\xff" * 9_000,) * 3)
+    for _ in range(BATCH_CLICKS_MAX):
+        links.clicks.note(1 << 60, 1 << 60, wide * 200, "invalid_short_url", "x" * 9_000, "2001:db8:ffff::1", head)
+    await links.clicks.flush()
+    assert links.clicks.waiting == 0
+    await drain(links)
+    assert (await links.counting.sums(["orphan"])) == {"orphan": (BATCH_CLICKS_MAX, 0)}
+
+
+async def test_an_address_is_taken_from_trusted_proxies_before_it_is_cut() -> None:
+    written: list[bytes] = []
+
+    class Spy:
+        async def append_many(self, topic: str, records: Any) -> list[Any]:
+            written.extend(value for _, value in records)
+            return []
+
+    noted = Clicks(Spy(), SystemClock(), proxies=Proxies(["10.0.0.0/8"]))  # type: ignore[arg-type]
+    noted.note(1, 0, "x", "click", "", "10.0.0.1", b"\r\nx-forwarded-for: 203.0.113.7, 198.51.100.7, 10.0.0.9\r\n")
+    noted.note(1, 0, "x", "click", "", "192.0.2.1", b"\r\nx-forwarded-for: 203.0.113.7\r\n")
+    await noted.flush()
+    assert b"198.51.100.0" in written[0] and b"192.0.2.0" in written[0] and b"203.0.113.0" not in written[0]
+
+
 async def test_a_full_ring_drops_and_counts_and_a_lost_log_makes_clicks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clicks_room, "RING_CLICKS_MAX", 1000)
     monkeypatch.setattr(clicks_room, "WAITING_BATCHES_MAX", 3)
@@ -145,7 +171,7 @@ async def test_a_full_ring_drops_and_counts_and_a_lost_log_makes_clicks_wait(mon
     assert (noted.noted, noted.dropped) == (1000, 500)
     with pytest.raises(Unavailable):
         await noted.flush()
-    assert noted.dropped == 500 + BATCH_CLICKS_MAX and noted.waiting == 3 * BATCH_CLICKS_MAX
+    assert noted.dropped == 1500 - 3 * BATCH_CLICKS_MAX and noted.waiting == 3 * BATCH_CLICKS_MAX
     log.away = False
     await noted.flush()
     assert noted.waiting == 0 and len(sent) == 3

@@ -10,7 +10,7 @@ from mainspring.core.clock import VirtualClock
 from mainspring.core.config import Config
 from mainspring.core.ports import Database
 from mainspring.core.problems import Unavailable
-from mainspring.social.links import LinkEdit, Links, LinksSettings, NewLink
+from mainspring.social.links import LinkEdit, LinksSettings, NewLink
 from mainspring.social.links.rules import Condition, Rule, Variant
 from tests.asgi import Called
 from tests.social.links.conftest import GENEROUS, Listener, Start, drain, listening
@@ -96,6 +96,15 @@ async def test_a_query_goes_along_unless_it_should_not(listener: Listener) -> No
     assert (await listener.visit(f"/{along.code}?b=%20")).headers["location"] == URL + "?a=1&b=%20#top"
     assert (await listener.visit(f"/{alone.code}?b=2")).headers["location"] == URL
     assert (await listener.visit(f"/{along.code}?qr=1")).headers["location"] == URL + "?a=1#top"
+    assert (await listener.visit(f"/{along.code}?qr=1&c")).headers["location"] == URL + "?a=1&c#top"
+    assert (await listener.visit(f"/{along.code}?qr=10")).headers["location"] == URL + "?a=1&qr=10#top"
+    assert (await listener.visit(f'/{along.code}?"<>')).headers["location"] == URL + "?a=1&%22%3C%3E#top"
+
+
+async def test_a_post_keeps_its_method_where_the_redirect_says_so(listener: Listener) -> None:
+    await listener.links.create(URL, alias="x", redirect=307)
+    answer = await listener.visit("/x", "POST", body=b"{}", headers={"content-type": "application/json"})
+    assert (answer.status, answer.headers["location"]) == (307, URL)
 
 
 async def test_unknown_codes_are_404_as_a_page_or_as_the_domain_says(listener: Listener) -> None:
@@ -179,6 +188,7 @@ async def test_a_password_must_be_given_and_can_be_tried_five_times_a_minute(sta
         await links.create(URL, alias="x", password="sesame")
         page = await listener.visit("/x")
         assert page.status == 200 and 'type="password"' in page.text and URL not in page.text
+        assert "form-action" not in page.headers["content-security-policy"]  # browsers would hold back the redirect
         assert (await listener.visit("/x", "POST", **form(password="sesame"))).headers["location"] == URL
         statuses = [(await listener.visit("/x", "POST", **form(password="wrong"))).status for _ in range(6)]
         assert statuses == [403, 403, 403, 403, 429, 429]
@@ -284,10 +294,11 @@ async def test_whoever_tries_too_many_unknown_codes_is_told_to_stop(start: Start
         assert (await listener.visit("/guess")).status == 404
 
 
-async def test_an_address_behind_a_trusted_proxy_is_the_visitors_own(links: Links, database: Database) -> None:
+async def test_an_address_behind_a_trusted_proxy_is_the_visitors_own(start: Start, database: Database) -> None:
+    links = await start(config=Config(trusted_proxies=["127.0.0.0/8", "10.0.0.0/8"]))
     rules = (Rule((Condition("ip", "198.51.100.0/24"),), "https://example.com/in"),)
     await links.add(NewLink(url=URL, alias="x", rules=rules))
-    async with listening(database, links, Config(trusted_proxies=["127.0.0.0/8", "10.0.0.0/8"])) as listener:
+    async with listening(database, links) as listener:
         for forwarded, path in (
             ("198.51.100.7", "/in"),
             ("203.0.113.1, 198.51.100.7, 10.0.0.3", "/in"),

@@ -1,6 +1,6 @@
 """Clicks on their way from a visit to the log: noted in a ring, sent in batches, never waited for.
 
-`note` only appends. Every 100 ms what is in the ring becomes records of the topic `links.clicks`, each a batch of at most 250
+`note` only appends. Every 100 ms what is in the ring becomes records of the topic `links.clicks`, each a batch of at most 200
 clicks with the name of this process and a number, by which a second delivery is recognised. Where the log is away batches
 wait, within bounds; what does not fit is dropped and counted, because a visitor never waits. Kill -9 loses what the last
 100 ms brought.
@@ -13,7 +13,6 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
 from secrets import token_hex
 
 import msgspec
@@ -22,14 +21,16 @@ from mainspring.core.clock import Clock
 from mainspring.core.ports import Log
 from mainspring.core.problems import Problem
 from mainspring.core.telemetry import Metrics
-from mainspring.social.links.visitors import network_of
+from mainspring.social.links.visitors import Proxies, network_of
 
 TOPIC = "links.clicks"
 RING_CLICKS_MAX = 65_536
 HEAD_BYTES_MAX = 8_192
-BATCH_CLICKS_MAX = 250
+BATCH_CLICKS_MAX = 200
 WAITING_BATCHES_MAX = 2_000
 EVERY_S = 0.1
+TARGET_LETTERS_MAX = 1_000
+"""So much of everything is written that the largest batch fits into a record of the log (1 MiB)."""
 
 _log = logging.getLogger(__name__)
 _WANTED = re.compile(
@@ -71,15 +72,12 @@ Noted = tuple[int, int, str, str, str, str, bytes]
 class Clicks:
     """The ring and its task. `node` names this process, differently at each start."""
 
-    def __init__(
-        self, log: Log, clock: Clock, metrics: Metrics | None = None, client: Callable[[str, str], str] | None = None
-    ) -> None:
-        """`client` gives the visitor's address from the connection's and `X-Forwarded-For`."""
+    def __init__(self, log: Log, clock: Clock, metrics: Metrics | None = None, proxies: Proxies | None = None) -> None:
         self.node = token_hex(8)
         self.dropped = 0
         self.noted = 0
         self.log, self._clock = log, clock
-        self._client = client or (lambda address, forwarded: address)
+        self._proxies = proxies or Proxies()
         self._ring: deque[Noted] = deque()
         self._waiting: deque[bytes] = deque()
         self._sequence = 0
@@ -101,7 +99,7 @@ class Clicks:
         if len(self._ring) >= RING_CLICKS_MAX:
             self.dropped += 1
             return
-        self._ring.append((at_us, domain_id, code, kind, target, address, head))
+        self._ring.append((at_us, domain_id, code, kind, target[:TARGET_LETTERS_MAX], address, head))
         self.noted += 1
         if len(self._ring) == 1:
             self._some.set()
@@ -162,7 +160,7 @@ class Clicks:
         user_agent, referrer, language, forwarded, private = known
         if private:
             return Click(at_us, domain_id, code, kind, target, private=True)
-        network = network_of(self._client(address, forwarded) if forwarded else address)
+        network = network_of(self._proxies.client(address, forwarded))
         return Click(at_us, domain_id, code, kind, target, network, user_agent, referrer, language)
 
 

@@ -9,6 +9,11 @@ from mainspring.social.links.model import Card, Link
 
 HTML = "text/html; charset=utf-8"
 NO_STORE: Header = (b"cache-control", b"no-store")
+# No `form-action`: what follows a password is a redirect to another site, which browsers hold against it.
+POLICY: Header = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+)
 _STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1rem}"
     "a{overflow-wrap:anywhere}input,button{font:inherit;padding:.4rem .8rem}"
@@ -16,14 +21,14 @@ _STYLE = (
 )
 
 
-def page(status: int, title: str, body: str, head: str = "", headers: tuple[Header, ...] = (NO_STORE,)) -> Response:
+def page(status: int, title: str, body: str, head: str = "", headers: tuple[Header, ...] = (POLICY,)) -> Response:
     """`title` is text; `body` and `head` are HTML."""
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><meta name="robots" content="noindex">{head}'
         f"<style>{_STYLE}</style></head><body><main><h1>{escape(title)}</h1>{body}</main></body></html>"
     )
-    return Response(status, text.encode("utf-8", "replace"), HTML, headers)
+    return Response(status, text.encode("utf-8", "replace"), HTML, [NO_STORE, *headers])
 
 
 def text(line: str) -> str:
@@ -76,7 +81,7 @@ def app(address: str, location: str) -> Response:
     script = f'<script nonce="{nonce}">location.href=document.getElementById("app").href</script>'
     link = f'<p><a id="app" href="{escape(address)}">Open the app</a></p><p>{_anchor(location, "Go on in the browser")}</p>'
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; base-uri 'none'".encode()
-    return page(200, "Opening the app", link + script, refresh, (NO_STORE, (b"content-security-policy", policy)))
+    return page(200, "Opening the app", link + script, refresh, ((b"content-security-policy", policy),))
 
 
 def _anchor(url: str, text: str | None = None) -> str:

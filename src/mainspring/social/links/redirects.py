@@ -13,11 +13,11 @@ from mainspring.core.http import Request, Response
 from mainspring.core.problems import Invalid, TooMany
 from mainspring.social.links import pages, qr
 from mainspring.social.links.domains import Domain
-from mainspring.social.links.model import Gone, Link, NeedsConsent, NeedsPassword, Redirect, Unknown, visit
+from mainspring.social.links.model import Gone, Link, NeedsConsent, NeedsPassword, Redirect, State, Unknown, visit
 from mainspring.social.links.rules import Visitor
 from mainspring.social.links.service import Links
-from mainspring.social.links.targets import host_of, with_query
-from mainspring.social.links.visitors import client_of, languages, limit_key
+from mainspring.social.links.targets import encoded, host_of, with_query
+from mainspring.social.links.visitors import languages, limit_key
 
 CODE_LETTERS_MAX = 64
 GUARDED_MAX = 65_536
@@ -27,11 +27,10 @@ _QR_NAMES = {"errorCorrection": "correction", "bgColor": "background", "roundBlo
 
 
 class Redirects:
-    """The visits of `links`; `trusted` are the networks of proxies whose `X-Forwarded-For` counts."""
+    """The visits of `links`."""
 
-    def __init__(self, links: Links, trusted: tuple[str, ...] = ()) -> None:
+    def __init__(self, links: Links) -> None:
         self._links = links
-        self._trusted = trusted
         self._cached = links.resolver.cached
         self._domains = links.domains
         self._note = links.clicks.note
@@ -90,15 +89,16 @@ class Redirects:
             if code.count("/") >= links.settings.alias_segments_max:
                 return self._elsewhere(request, domain, "regular_404", domain.not_found_redirect)
             return self._elsewhere(request, domain, "invalid_short_url", domain.invalid_redirect)
-        query = request.query_string.decode("latin-1")
+        query = encoded(request.query_string.decode("latin-1"))
         kind = "click"
-        if query.startswith("qr=1"):
+        if query == "qr=1" or query.startswith("qr=1&"):
             query, kind = query[5:], "qr"
         if isinstance(found, bytes):
             self._count(request, domain, code, kind, "")
             return self._redirect(Redirect(with_query(found.decode(), query), 302, self._cache_s))
         visitor = await self._visitor(request)
-        allowed = request.method == "POST" and await self._allowed(request, found)
+        asked = found.password is not None or found.state is State.suspect
+        allowed = asked and request.method == "POST" and await self._allowed(request, found)
         outcome = visit(found, visitor, query, cache_s=self._cache_s, allowed=allowed)
         if isinstance(outcome, Redirect) and found.visits_left is not None and request.method != "HEAD":
             spent = await links.spend_visit(found)
@@ -112,7 +112,7 @@ class Redirects:
                     return pages.card(found.card, outcome.location)
                 if outcome.app is not None:
                     return pages.app(outcome.app, outcome.location)
-                if request.method == "POST":
+                if allowed:
                     outcome = msgspec.structs.replace(outcome, status=303, cache_s=0)
                 return self._redirect(outcome)
             case NeedsPassword():
@@ -173,7 +173,8 @@ class Redirects:
             self._note(self._links.now_us(), domain.id, code, kind, target, request.client[0], head)
 
     def address(self, request: Request) -> str:
-        return client_of(request.client[0], request.header("x-forwarded-for") or "", self._trusted)
+        """The visitor's, also behind a trusted proxy."""
+        return self._links.proxies.client(request.client[0], request.header("x-forwarded-for") or "")
 
     async def _visitor(self, request: Request) -> Visitor:
         counting = self._links.counting

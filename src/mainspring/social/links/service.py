@@ -34,7 +34,7 @@ from mainspring.social.links.model import BULK_MAX, AliasTaken, Link, LinkEdit, 
 from mainspring.social.links.resolver import Resolver
 from mainspring.social.links.settings import LinksSettings
 from mainspring.social.links.stats import By, Series
-from mainspring.social.links.visitors import limit_key
+from mainspring.social.links.visitors import Proxies, limit_key
 
 LOCAL = Caller(None, "local", "local", frozenset({"*"}))
 """Who calls from the same process: an embedding program, a test."""
@@ -71,13 +71,15 @@ class Links:
         config: Config | None = None,
         counting: Counting | None = None,
     ) -> None:
-        """`config` says where the view of known codes keeps its file; without one it is rebuilt at each start."""
+        """`config` says which proxies are trusted, and where the view of known codes keeps its file: without one it is
+        rebuilt at each start."""
         self.settings = settings = settings or LinksSettings()
         self.clock = clock
         self.domains = Domains(database, settings)
         stale_s = settings.stale_s or (10.0 if database.dialect == "postgresql" else 0.0)
         self.resolver = Resolver(database, clock, settings.cached_links_max, stale_s, metrics)
-        self.clicks = Clicks(log, clock, metrics)
+        self.proxies = Proxies(() if config is None else config.trusted_proxies)
+        self.clicks = Clicks(log, clock, metrics, self.proxies)
         self.counting = counting or Counting(database, cache, ids, clock, settings, metrics)
         self.passwords = Passwords()
         self.drafts = Drafts(settings, self.domains, self.passwords)

@@ -67,7 +67,7 @@ def checked(url: str, *, schemes: Collection[str], own: Collection[str] = (), pr
         raise SchemeNotAllowed(f"It begins with {scheme or 'no scheme'}; allowed: {wanted}", pointer="/url")
     rest = url[len(parts.scheme) + 1 :]
     if scheme not in ("http", "https"):
-        target = f"{scheme}:{_encoded(rest)}"
+        target = f"{scheme}:{encoded(rest)}"
     else:
         host = _ascii_host(host)
         authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
@@ -78,7 +78,7 @@ def checked(url: str, *, schemes: Collection[str], own: Collection[str] = (), pr
         credentials = parts.netloc.rpartition("@")[0]
         tail = rest[2 + len(parts.netloc) :]
         user = quote(credentials, safe="%:!$&'()*+,;=~") + "@" if credentials else ""
-        target = f"{scheme}://{user}{authority}{_encoded(tail)}"
+        target = f"{scheme}://{user}{authority}{encoded(tail)}"
     if len(target) > TARGET_BYTES_MAX:
         raise InvalidTarget(f"It is longer than {TARGET_BYTES_MAX} bytes", pointer="/url")
     return target
@@ -115,7 +115,8 @@ def with_utm(target: str, utm: dict[str, str]) -> str:
     return with_query(target, urlencode({f"utm_{name}": value for name, value in utm.items() if value}))
 
 
-def _encoded(text: str) -> str:
+def encoded(text: str) -> str:
+    """`text` with everything percent-encoded that cannot stand in a URL."""
     return text if _PLAIN.fullmatch(text) else quote(text, safe=_URL_LETTERS)
 
 

@@ -120,20 +120,25 @@ def network_of(address: str) -> str:
         return ""
 
 
-def client_of(address: str, forwarded: str, trusted: Iterable[str]) -> str:
-    """The visitor's address: the connection's, or, where that is a trusted proxy's, the last in `X-Forwarded-For` that is
-    not one."""
-    networks = [ipaddress.ip_network(one, strict=False) for one in trusted] if forwarded else []
-    hops = [address, *(hop.strip() for hop in reversed(forwarded.split(",")))]
-    for hop in hops if networks else hops[:1]:
-        try:
-            parsed = ipaddress.ip_address(hop)
-        except ValueError:
+class Proxies:
+    """The networks of proxies whose `X-Forwarded-For` is believed."""
+
+    def __init__(self, trusted: Iterable[str] = ()) -> None:
+        self._networks = [ipaddress.ip_network(one, strict=False) for one in trusted]
+
+    def client(self, address: str, forwarded: str) -> str:
+        """The visitor's address: the connection's, or, where that is a proxy's, the last forwarded one that is none."""
+        if not self._networks or not forwarded:
             return address
-        address = hop
-        if not any(parsed in network for network in networks):
-            break
-    return address
+        for hop in (address, *(hop.strip() for hop in reversed(forwarded.split(",")))):
+            try:
+                parsed = ipaddress.ip_address(hop)
+            except ValueError:
+                break
+            address = hop
+            if not any(parsed in network for network in self._networks):
+                break
+        return address
 
 
 def limit_key(address: str) -> str:

@@ -5,7 +5,6 @@ Strangers may follow links here; whatever creates or changes something asks its 
 
 from mainspring.core.accounts import Accounts
 from mainspring.core.clock import Clock
-from mainspring.core.config import Config
 from mainspring.core.http import Response, asgi
 from mainspring.core.http.manners import Manners
 from mainspring.core.http.request import Application, Receive, Scope, Send
@@ -21,9 +20,9 @@ from mainspring.social.links.yourls import Yourls
 from mainspring.wire.http1 import Http1Server
 
 
-def application(links: Links, pastes: Pastes, accounts: Accounts, config: Config, clock: Clock) -> Http1Server:
+def application(links: Links, pastes: Pastes, accounts: Accounts, clock: Clock) -> Http1Server:
     """What listens on port 8410."""
-    redirects = Redirects(links, tuple(config.trusted_proxies))
+    redirects = Redirects(links)
     shown = PastePages(pastes, accounts, redirects.address)
     sealed = PrivateBin(pastes, accounts, redirects.address, shown.root)
     dialects = Dialects(redirects, Shlink(links, accounts), Yourls(links, accounts), shown, sealed)
@@ -61,4 +60,4 @@ class Dialects:
 def _page(problem: Problem) -> Response:
     """A visitor's error is a page."""
     headers = tuple((name.encode(), value.encode()) for name, value in problem.headers)
-    return pages.page(problem.status, problem.title, pages.text(problem.detail), headers=(pages.NO_STORE, *headers))
+    return pages.page(problem.status, problem.title, pages.text(problem.detail), headers=(pages.POLICY, *headers))
