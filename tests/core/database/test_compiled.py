@@ -122,3 +122,18 @@ def test_parameters_that_would_be_written_into_the_sql_are_refused(
         ours.execute(select(book.c.code).where(book.c.code == bindparam("code", literal_execute=True)), {"code": "a"})
     with pytest.raises(TypeError, match="must not be a function"):
         ours.execute(select(book.c.code).where(book.c.code == bindparam("code", callable_=lambda: "a")))
+
+
+def test_a_statement_with_limit_and_offset_is_planned_once() -> None:
+    raw = pysqlite3.dbapi2.connect(":memory:", isolation_level=None)
+    raw.execute("CREATE TABLE shelf_book (code TEXT PRIMARY KEY, title TEXT)")
+    planned: list[object] = []
+    raw.set_authorizer(lambda *asked: planned.append(asked) or 0)
+    connection = SqliteConnection(raw, Plans(sqlite_dialect()), SystemClock(), writes=False)
+    after = select(book.c.code).where(book.c.code > bindparam("code")).limit(bindparam("limit")).offset(1)
+    connection.execute(after, {"code": "a", "limit": 5}).all()
+    once = len(planned)
+    for limit in range(5):
+        connection.execute(after, {"code": "b", "limit": limit}).all()
+    assert once and len(planned) == once
+    raw.close()
