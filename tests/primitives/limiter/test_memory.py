@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mainspring.core.clock import VirtualClock
 from mainspring.primitives.limiter import BadKey, MemoryLimiter, Policy, UnknownPolicy
+from mainspring.primitives.limiter.decide import Ask, Charge, Limit, answer
 from mainspring.primitives.limiter.model import FRESH, Rule, State
 from mainspring.primitives.limiter.policies import Clause
 from mainspring.primitives.limiter.sketch import Sketch
@@ -42,6 +43,26 @@ def test_the_quick_paths_decide_and_report_as_the_rule_does(history: tuple[Rule,
         assert decision.allowed == verdict.allowed
         assert list(decision.verdicts) == [verdict]
         assert decision.at_ns == clock.mono_ns()
+
+
+@draw.steady
+@given(st.data())
+def test_several_limits_are_decided_as_one_question_to_the_rules(data: st.DataObject) -> None:
+    rules = data.draw(st.lists(draw.timed | draw.slots, min_size=2, max_size=3))
+    limits = [Limit(str(at), rule) for at, rule in enumerate(rules)]
+    charges = tuple(Charge("", limit, "user") for limit in limits)
+    clock = Stepped(mono_ns=draw.NEW_YEAR_NS)
+    limiter = MemoryLimiter(clock, api=Policy((tuple(Clause(rule) for rule in rules),)))  # type: ignore[arg-type]
+    states: tuple[State, ...] = (FRESH,) * len(rules)
+    for _ in range(data.draw(st.integers(0, 40))):
+        clock.step(data.draw(draw.steps(rules[0])))
+        now_ns = clock.mono_ns()
+        cost = data.draw(st.integers(1, min(rule.most for rule in rules)))
+        expected = answer(Ask(charges, "hit", cost), states, [now_ns] * len(rules), now_ns)
+        states = expected.states
+        decision = limiter.hit("api", "user", cost)
+        assert decision.allowed == expected.allowed
+        assert list(decision.verdicts) == list(expected.verdicts)
 
 
 @draw.steady

@@ -23,7 +23,7 @@ from mainspring.primitives.limiter.memory import MemoryStore
 from mainspring.primitives.limiter.model import BadCost, BadPolicy, StoreAway
 from mainspring.primitives.limiter.plans import Plan, Written
 from mainspring.primitives.limiter.policies import Fail
-from mainspring.primitives.limiter.shelf import Reading, Slow
+from mainspring.primitives.limiter.shelf import Reading, Slow, face_of
 from mainspring.primitives.limiter.slots import Slot
 from mainspring.primitives.limiter.store import KeyState, Store
 
@@ -200,8 +200,8 @@ class Limiter:
 
         if not any(limit.shadow for limit in plan.limits):
 
-            def face(limits: tuple[Limit, ...], reading: Reading) -> Face:
-                return Face(policy, limits, reading.read, self._settle, reading.brief)
+            def face(limits: tuple[Limit, ...], reading: Reading | None) -> Face:
+                return face_of(policy, limits, reading, self._settle)
 
             quick = self._local.quick(plan, face, slow, self._book.overrides.get(policy, {}))
             self._hot[policy] = quick, self._decided.labels(policy, "allowed"), self._decided.labels(policy, "refused")

@@ -19,8 +19,8 @@ from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.generations import Generations, read_window
 from mainspring.primitives.limiter.model import Rule
 from mainspring.primitives.limiter.plans import Plan, Written
-from mainspring.primitives.limiter.shelf import Reading, Shelf, Slow, States
-from mainspring.primitives.limiter.store import KeyState, place
+from mainspring.primitives.limiter.shelf import Reading, Shelf, Slow, States, face_of
+from mainspring.primitives.limiter.store import KEY_LETTERS_MAX, KeyState, place
 from mainspring.primitives.limiter.windows import FixedWindow, SlidingWindow
 
 MAX_KEYS = 1_000_000
@@ -72,24 +72,57 @@ class MemoryStore:
             del self._shelves[bucket]
 
     def quick(
-        self, plan: Plan, face: Callable[[tuple[Limit, ...], Reading], Face], slow: Slow, exceptions: Container[str]
+        self,
+        plan: Plan,
+        face: Callable[[tuple[Limit, ...], Reading | None], Face],
+        slow: Slow,
+        exceptions: Container[str],
     ) -> Slow:
-        """A hit on one key of `plan`: as fast as Python goes for the usual algorithms, `slow` for all else."""
-        if len(plan.limits) != 1 or plan.limits[0].shadow:
+        """A hit on one key of `plan`: as fast as Python goes for one limit, prepared for several, `slow` for all else."""
+        if len(plan.levels) != 1:
             return slow
-        (bucket, limit), rule = plan.levels[0][0], plan.limits[0].rule
-        if not isinstance(rule, TokenBucket | FixedWindow | SlidingWindow):
-            return slow
-        found, now = self.shelf(bucket, rule), self.clock.mono_ns
-        if isinstance(rule, TokenBucket):
-            assert isinstance(found, Arrivals)
-            quick = found.quick(rule, now, face((limit,), read_arrival(rule)), slow)
-        else:
-            assert isinstance(found, Generations)
-            quick = found.quick(rule, now, face((limit,), read_window(rule)), slow)
+        quick = self._one(plan, face, slow) or self._several(plan, face(plan.limits, None), slow)
         if not exceptions:
             return quick
         return lambda key, cost: slow(key, cost) if key in exceptions else quick(key, cost)
+
+    def _one(self, plan: Plan, face: Callable[[tuple[Limit, ...], Reading | None], Face], slow: Slow) -> Slow | None:
+        """The shelf's own quick path, where there is one."""
+        (bucket, limit), *others = plan.levels[0]
+        if others or limit.shadow:
+            return None
+        found, now = self.shelf(bucket, limit.rule), self.clock.mono_ns
+        if isinstance(limit.rule, TokenBucket):
+            assert isinstance(found, Arrivals)
+            return found.quick(limit.rule, now, face((limit,), read_arrival(limit.rule)), slow)
+        if isinstance(limit.rule, FixedWindow | SlidingWindow):
+            assert isinstance(found, Generations)
+            return found.quick(limit.rule, now, face((limit,), read_window(limit.rule)), slow)
+        return None
+
+    def _several(self, plan: Plan, face: Face, slow: Slow) -> Slow:
+        """What `answer` does for a hit that all limits let pass; where one does not, nothing is saved and `answer` decides."""
+        mono_ns, wall_ns = self.clock.mono_ns, self.clock.wall_ns
+        places = [(self.shelf(bucket, limit.rule), limit.rule) for bucket, limit in plan.levels[0]]
+
+        def hit(key: str, cost: int = 1) -> Decision:
+            if cost != 1 or type(key) is not str or len(key) > KEY_LETTERS_MAX:
+                return slow(key, cost)
+            at_ns, verdicts, changes = mono_ns(), [], []
+            for found, rule in places:
+                now_ns = wall_ns() if rule.calendar else at_ns
+                if now_ns >= found.due_ns:
+                    found.sweep(now_ns)
+                state, verdict = rule.hit(found.load(key, now_ns), now_ns, 1)
+                if not verdict.allowed:
+                    return slow(key, cost)
+                verdicts.append(verdict)
+                changes.append((found, state, now_ns))
+            for found, state, now_ns in changes:
+                found.save(key, state, now_ns)
+            return Decision(True, verdicts, face, key, at_ns)
+
+        return hit
 
     async def keys(self, bucket: str, limit: Limit, top: int, scanned_max: int) -> list[KeyState]:
         """The keys that have spent most, of the first `scanned_max`; the loop goes on meanwhile."""
@@ -184,7 +217,7 @@ class MemoryLimiter:
         if plan is not None:
             self._quick[policy] = self._store.quick(
                 plan,
-                lambda limits, reading: Face(policy, limits, reading.read, None, reading.brief),
+                lambda limits, reading: face_of(policy, limits, reading),
                 lambda key, cost: self._ask(policy, key, cost),
                 self._book.overrides.get(policy, {}),
             )

@@ -6,11 +6,12 @@ A shelf gives and takes the states of its rule. Those of the usual algorithms (`
 admitted free, and takes nobody's state.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from mainspring.primitives.limiter.decision import Decision
+from mainspring.primitives.limiter.decide import Limit
+from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.model import FRESH, Rule, State, Verdict
 from mainspring.primitives.limiter.penalties import Penalty
 from mainspring.primitives.limiter.sketch import CELLS
@@ -33,6 +34,18 @@ class Reading(NamedTuple):
 
     read: Callable[[Decision], Sequence[Verdict]]
     brief: Callable[[Decision], tuple[int, int]]
+
+
+def face_of(
+    policy: str,
+    limits: tuple[Limit, ...],
+    reading: Reading | None,
+    settle: Callable[[Decision, int], Awaitable[None]] | None = None,
+) -> Face:
+    """The face of all decisions of a quick path; without a reading their figures are verdicts."""
+    if reading is None:
+        return Face(policy, limits, settle=settle)
+    return Face(policy, limits, reading.read, settle, reading.brief)
 
 
 class Shelf(Protocol):
