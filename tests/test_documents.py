@@ -1,4 +1,4 @@
-"""Documents do not drift: every link leads somewhere, the README's table is what the manifests say, no line tells of a machine."""
+"""Documents do not drift: links lead somewhere, the README's table is what the manifests say, no line tells of a machine."""
 
 import re
 import subprocess

@@ -21,13 +21,14 @@ async def test_a_second_owner_is_refused_with_the_first_ones_process_id(tmp_path
 
 
 async def test_the_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
-    code = f"import pathlib, mainspring.core.data as d; f = d.DataFolder(pathlib.Path({str(tmp_path)!r})); print(1, flush=True); input()"
-    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdout and child.stdout.readline()
+    owns = "import pathlib, sys; from mainspring.core.data import DataFolder; folder = DataFolder(pathlib.Path(sys.argv[1]))"
+    program = (sys.executable, "-c", f"{owns}; print(1, flush=True); input()", str(tmp_path))
+    child = await asyncio.create_subprocess_exec(*program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout and await child.stdout.readline()
     with pytest.raises(DataLocked, match=str(child.pid)):
         DataFolder(tmp_path)
     child.kill()
-    child.wait()
+    await child.wait()
     await DataFolder(tmp_path).close()
 
 
