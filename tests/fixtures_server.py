@@ -120,8 +120,7 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     started: list[Server] = []
 
     def start(*systems: str, settings: tuple[str, ...] = (), data: str = "data") -> Server:
-        free = tuple(f"ports.{name}=0" for name in _listeners() if not any(f"ports.{name}=" in one for one in settings))
-        server = Server(tmp_path / data, systems, (*free, *settings))
+        server = Server(tmp_path / data, systems, (*free_ports(settings), *settings))
         started.append(server)
         return server
 
@@ -130,7 +129,9 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         server.stop()
 
 
-def _listeners() -> list[str]:
+def free_ports(settings: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Settings that give every listener a free port, but those whose port `settings` name."""
     from mainspring.core.manifest import manifests
 
-    return [spec.name for manifest in manifests().values() for spec in manifest.listeners]
+    names = [spec.name for manifest in manifests().values() for spec in manifest.listeners]
+    return tuple(f"ports.{name}=0" for name in names if not any(f"ports.{name}=" in one for one in settings))

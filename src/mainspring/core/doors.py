@@ -120,6 +120,8 @@ class Doors:
     async def close(self) -> None:
         if self._door is not None:
             self._door.drain()
+            if self._config.drain_s:
+                await self._clock.sleep(self._config.drain_s)
         await self._listeners.close(GRACE_S)
         await self._applications.stop()
         await self._own.stop()
