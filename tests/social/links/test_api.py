@@ -228,6 +228,15 @@ async def test_an_export_comes_in_again_as_it_was(listener: Listener) -> None:
     assert (await listener.api("GET", "/links?q=quotes")).json()["items"][0]["title"] == 'with "quotes", and\nlines'
 
 
+async def test_single_visits_can_be_taken_along(listener: Listener) -> None:
+    made = await make(listener, alias="x")
+    await listener.visit("/x", headers={"user-agent": "=cmd()", "referer": "https://news.example/"})
+    await drain(listener.links)
+    lines = (await listener.api("GET", f"/links/{made['id']}/visits")).text.split("\r\n")
+    assert lines[0] == "at,kind,bot,target,referrer,user_agent,country,city" and lines[2] == ""
+    assert lines[1].endswith(f"Z,click,false,{URL},https://news.example/,'=cmd(),,")
+
+
 async def test_clicks_are_watched_live(listener: Listener, links: Links) -> None:
     made, other = await make(listener), await make(listener)
     headers = {"authorization": f"Bearer {listener.key}"}

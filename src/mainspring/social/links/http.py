@@ -240,6 +240,15 @@ async def qr_code_with_logo(id: int, query: qr.Design, body: bytes, caller: Call
     return await qr.answer(links.domains.short_url(await links.get(id, caller)), query, body)
 
 
+@routes.get("/links/{id}/visits", produces="text/csv", problems=[UnknownLink])
+async def visits(id: int, caller: Caller, links: Links) -> Stream:
+    """The single visits that are still kept, as CSV, newest first."""
+    pieces = transfer.export_visits(links, await links.get(id, caller))
+    return Stream(
+        pieces, "text/csv; charset=utf-8", headers=[(b"content-disposition", b'attachment; filename="visits.csv"')]
+    )
+
+
 @routes.get("/export", produces="text/csv")
 async def export(query: ListQuery, caller: Caller, links: Links) -> Stream:
     """All links that match, as CSV."""

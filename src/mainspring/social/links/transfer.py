@@ -16,10 +16,12 @@ from mainspring.social.links import rules as redirect_rules
 from mainspring.social.links.listing import Filter
 from mainspring.social.links.model import Link, NewLink
 from mainspring.social.links.service import LOCAL, Links
+from mainspring.social.links.stats import VisitFilter
 
 ROWS_MAX = 100_000
 PAGE = 500
 COLUMNS = ("short_url", "code", "domain", "url", "title", "tags", "created_at", "clicks", "valid_until", "max_visits")
+VISIT_COLUMNS = ("at", "kind", "bot", "target", "referrer", "user_agent", "country", "city")
 
 # What each of our columns is called elsewhere: Shlink, YOURLS, Bitly.
 _NAMES = {
@@ -102,6 +104,32 @@ async def export_csv(links: Links, wanted: Filter, by: Caller = LOCAL) -> AsyncI
         before_id = found[-1].id
 
 
+async def export_visits(links: Links, link: Link) -> AsyncIterator[bytes]:
+    """The single visits of a link that are still kept, newest first, in pieces."""
+    yield _written([VISIT_COLUMNS])
+    offset = 0
+    while found := (await links.counting.visits(VisitFilter(link_id=link.id), offset, PAGE))[0]:
+        yield _written(
+            [
+                redirect_rules.instant_text(one.at_us),
+                one.kind,
+                str(one.bot).lower(),
+                _harmless(one.target or ""),
+                _harmless(one.referrer),
+                _harmless(one.user_agent),
+                one.country,
+                _harmless(one.city),
+            ]
+            for one in found
+        )
+        offset += len(found)
+
+
+def _harmless(text: str) -> str:
+    """A cell that begins like a formula would be one in a spreadsheet."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t") else text
+
+
 def _row(values: dict[str, str]) -> Row:
     code = values.get("code") or values.get("short_url", "").partition("://")[2].partition("/")[2] or None
     tags = tuple(tag[:60] for tag in re.split(r"[|,]", values.get("tags", "")) if tag.strip())[:20]
@@ -137,8 +165,7 @@ def _line(links: Links, link: Link, clicks: int) -> list[str]:
         link.code,
         links.domains.of(link).host,
         link.target,
-        # A cell that begins like a formula would be one in a spreadsheet.
-        "'" + link.title if link.title[:1] in ("=", "+", "-", "@", "\t") else link.title,
+        _harmless(link.title),
         "|".join(link.tags),
         created,
         str(clicks),
