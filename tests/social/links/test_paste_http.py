@@ -305,7 +305,7 @@ async def test_a_body_of_ten_mebibytes_passes_and_one_more_byte_does_not(listene
 
 
 async def test_readers_are_answered_while_a_page_is_rendered(listener: Listener) -> None:
-    id = (await make(listener, body="x = 1\n" * 20_000, format="code", language="python"))["id"]
+    id = (await make(listener, body="x = 1\n" * 2_000, format="code", language="python"))["id"]
     page = asyncio.ensure_future(listener.visit(f"/pastes/{id}"))
     while not page.done():
         assert (await stranger(listener, "GET", f"/pastes/{id}")).status == 200
