@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mainspring.core.config import Config, ConfigError, describe, load
+from mainspring.core.manifest import manifests
 
 
 def read(
@@ -52,6 +53,16 @@ def test_a_secret_comes_from_a_file(tmp_path: Path) -> None:
         read(tmp_path, f"database = 'x'\ndatabase_file = '{secret}'")
     with pytest.raises(ConfigError, match="No such file"):
         read(tmp_path, "database_file = '/nowhere/at/all'")
+
+
+def test_a_key_of_a_system_that_names_a_file_stays_a_name_and_its_other_keys_may_come_from_files(
+    tmp_path: Path,
+) -> None:
+    address = tmp_path / "address"
+    address.write_text("https://go.example\n")
+    config = read(tmp_path, f"[links]\ngeo_file = '/var/geo.mmdb'\npublic_url_file = '{address}'")
+    links = config.settings(manifests()["links"])
+    assert (links.geo_file, links.public_url) == ("/var/geo.mmdb", "https://go.example")
 
 
 def test_lists_and_tables_can_be_written_on_a_command_line(tmp_path: Path) -> None:

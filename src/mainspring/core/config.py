@@ -116,16 +116,17 @@ def load(
         except (OSError, msgspec.DecodeError) as error:
             raise ConfigError(f"{file}: {error}") from None
     _merge(values, overrides)
-    _read_secret_files(values)
+    _read_secret_files(values, Config)
 
     known = set(Config.__struct_fields__) - {"sections"}
     sections = {key: values.pop(key) for key in list(values) if key not in known and isinstance(values[key], dict)}
     for key in values:
         if key not in known:
             raise ConfigError(f"there is no key {key!r}{nearest(key, [*known, *manifests()])}")
-    for key in sections:
+    for key, section in sections.items():
         if key not in manifests():
             raise ConfigError(f"there is no section or system {key!r}{nearest(key, [*known, *manifests()])}")
+        _read_secret_files(section, resolve(manifests()[key].settings))
     config: Config = _convert({**values, "sections": sections}, Config, "")
     for name in sections:
         config.settings(manifests()[name])
@@ -183,18 +184,16 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
             below[key] = value
 
 
-def _read_secret_files(values: dict[str, Any]) -> None:
-    for key in list(values):
-        if isinstance(values[key], dict):
-            _read_secret_files(values[key])
-        elif key.endswith("_file"):
-            name, path = key.removesuffix("_file"), Path(str(values.pop(key)))
-            if name in values:
-                raise ConfigError(f"{name} and {key} are both given; keep one")
-            try:
-                values[name] = path.read_text().rstrip("\r\n")
-            except OSError as error:
-                raise ConfigError(f"{key}: {error}") from None
+def _read_secret_files(values: dict[str, Any], kind: Any) -> None:
+    """`key_file` names a file that holds `key`, unless `key_file` is itself a key of `kind`."""
+    for key in [key for key in values if key.endswith("_file") and key not in kind.__struct_fields__]:
+        name, path = key.removesuffix("_file"), Path(str(values.pop(key)))
+        if name in values:
+            raise ConfigError(f"{name} and {key} are both given; keep one")
+        try:
+            values[name] = path.read_text().rstrip("\r\n")
+        except OSError as error:
+            raise ConfigError(f"{key}: {error}") from None
 
 
 def _convert(values: dict[str, Any], kind: Any, section: str) -> Any:

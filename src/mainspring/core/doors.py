@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 MAIN = "main"
 ACCOUNTS = "accounts"
 GRACE_S = 10.0
+NOT_BUILT = "It could not be built; the server's log and `mainspring systems` say why"
+"""What anybody may read of an error that was raised by code of ours or of a library, and may name anything."""
 
 
 class Doors:
@@ -170,7 +172,8 @@ class Doors:
 
     def _pages(self, tell: Any) -> dict[str, Application]:
         async def systems(_request: Request) -> Response:
-            return Response.json({"systems": tell()}, headers=[(b"cache-control", b"no-store")])
+            told = [{**one, "reason": NOT_BUILT} if one["state"] == "failed" else one for one in tell()]
+            return Response.json({"systems": told}, headers=[(b"cache-control", b"no-store")])
 
         router = Router()
         router.add("GET", "/-/systems", systems)
@@ -191,7 +194,7 @@ class Doors:
                 return None
             state, reason = self._systems.state(name)
             if state in ("failed", "missing"):
-                return reason
+                return NOT_BUILT if state == "failed" else reason
             return await self._systems.unready(name) if state == "running" else None
 
         return {name: check}
