@@ -165,6 +165,8 @@ async def test_a_state_that_somebody_has_damaged_is_no_500(start: Start) -> None
     await node.command("LPUSH", name, "a list")
     assert (await node.limiter.hit("strict", "victim")).store in ("closed", "redis")
     assert (await node.limiter.hit("strict", "somebody else")).store == "redis"
+    await node.command("SET", "limiter:strict/0/0/sliding3600000000:{x}", "rubbish")
+    assert "somebody else" in {one.key for one in (await node.limiter.keys("strict"))["strict"]}
 
 
 async def test_every_key_expires_and_a_hierarchy_shares_its_slot(start: Start) -> None:
@@ -192,6 +194,17 @@ async def test_hits_of_one_turn_travel_together_and_each_gets_its_own_answer(sta
     for number, decision in enumerate(decisions):
         by_user[number % 100] = by_user.get(number % 100, 0) + decision.allowed
     assert set(by_user.values()) == {7}
+
+
+async def test_who_is_too_far_back_in_the_queue_is_told_so_and_nobody_waits_for_ever(start: Start) -> None:
+    node = await start()
+    node.store._link._deadline_s = 1e-6  # so that whatever does not fit into the first batch comes too late
+    async with asyncio.timeout(PATIENCE_S):
+        decisions = await asyncio.gather(*(node.limiter.hit("loose", f"user {n}") for n in range(2_000)))
+    assert {decision.store for decision in decisions} <= {"redis", "open"}
+    assert "open" in {decision.store for decision in decisions}
+    node.store._link._deadline_s = PATIENCE_S
+    await node.until(HERE)
 
 
 async def test_time_is_the_servers_whatever_this_machine_believes(start: Start) -> None:

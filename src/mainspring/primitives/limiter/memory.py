@@ -28,7 +28,7 @@ _AT_ONCE = 1_000
 
 
 class MemoryStore:
-    """States of any number of limits; `max_keys` bounds each of them, at 200 bytes a key or less."""
+    """States of any number of limits, for one limiter; `max_keys` bounds each of them, at 200 bytes a key or less."""
 
     name = "memory"
 

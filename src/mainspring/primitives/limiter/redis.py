@@ -14,6 +14,7 @@ import msgspec
 
 from mainspring.core.clock import Clock, SystemClock
 from mainspring.primitives.limiter.decide import Ask, Charge, Limit, Outcome
+from mainspring.primitives.limiter.model import FRESH, State
 from mainspring.primitives.limiter.quota import Quota
 from mainspring.primitives.limiter.redis_link import Link, bulk, packed
 from mainspring.primitives.limiter.script import SCRIPT, Told, calendar_page, numbers, state_of
@@ -73,23 +74,15 @@ class RedisStore:
             cursor, names = await self._link.call(scan)
             seen += _SCAN_KEYS
             if names:
-                states = await self._link.call(packed(b"MGET", *names))
+                stored = await self._link.call(packed(b"MGET", *names))
                 now_ns = await self._now_ns()
-                found = nlargest(
-                    top,
-                    [
-                        *found,
-                        *(
-                            KeyState.of(_key(name[len(begins.encode()) :]), limit.rule, _state(limit, state), now_ns)
-                            for name, state in zip(names, states, strict=True)
-                            if state is not None
-                        ),
-                    ],
-                    key=lambda one: one.used,
-                )
+                for name, state in zip(names, stored, strict=True):
+                    key = _key(name[len(begins.encode()) :])
+                    found.append(KeyState.of(key, limit.rule, _state(limit, state), now_ns))
+                found = nlargest(top, (one for one in found if one.used), key=lambda one: one.used)
             if cursor == b"0":
                 break
-        return [one for one in found if one.used]
+        return found
 
     async def _now_ns(self) -> int:
         if self._time_us():
@@ -153,5 +146,11 @@ def _key(rest: bytes) -> str:
     return shown(tagged[int(letters) + 2 :])
 
 
-def _state(limit: Limit, stored: bytes) -> tuple[int, ...]:
-    return state_of(limit.rule, msgspec.msgpack.decode(stored, type=list[int]))
+def _state(limit: Limit, stored: bytes | None) -> State:
+    """A stored state; none where it has gone meanwhile, or is nothing of ours."""
+    if stored is None:
+        return FRESH
+    try:
+        return state_of(limit.rule, msgspec.msgpack.decode(stored, type=list[int]))
+    except (msgspec.MsgspecError, IndexError):
+        return FRESH

@@ -58,7 +58,7 @@ class Link:
             raise StoreAway("overload")
         self.start()
         loop = asyncio.get_running_loop()
-        waiting = _Call(command, loop.create_future(), loop.time() + self._deadline_s)
+        waiting = _Call(command, loop.create_future(), loop.time())
         self._pending.append(waiting)
         self._woken.set()
         return await waiting.reply
@@ -77,12 +77,15 @@ class Link:
                     if not self._pending:
                         await self._woken.wait()
                     await self._exchange(connection)
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("the limiter's Redis is away: %s", error or type(error).__name__)
-                self._fail(_reason(error))
-            except BaseException:
+            except asyncio.CancelledError:
                 self._fail("stopped")
                 raise
+            except Exception as error:
+                # Whatever it was, a new connection is tried: a limiter that is never heard of again would be worse.
+                if self._away is None:
+                    expected = isinstance(error, RedisError | OSError)
+                    log.warning("the limiter's Redis is away: %s", error or "no answer", exc_info=not expected)
+                self._fail(_reason(error))
             finally:
                 await connection.disconnect(nowait=True)
             await asyncio.sleep(backoff.next_s())
@@ -90,7 +93,7 @@ class Link:
     async def _connect(self, connection: Any) -> None:
         connecting = asyncio.create_task(self._greet(connection))
         try:
-            await asyncio.wait({connecting}, timeout=self._deadline_s)
+            await asyncio.wait({connecting}, timeout=self._deadline_s / 2)
             if not connecting.done():
                 self._fail("connecting")
             await connecting
@@ -104,33 +107,53 @@ class Link:
             await connection.read_response()
 
     async def _exchange(self, connection: Any) -> None:
-        """Sends what is waiting and reads the replies. An error of one command is its own, one of the link is everybody's."""
+        """Sends what is waiting and reads the replies, in half the time that a call has: the other half it may have waited.
+
+        An error of one command is its own, one of the link is everybody's.
+        """
         batch = [self._pending.popleft() for _ in range(min(len(self._pending), BATCH_MAX))]
-        unknown: list[_Call] = []
-        demoted: ReadOnlyError | None = None
+        late = asyncio.get_running_loop().time() - self._deadline_s / 2
+        while (
+            self._pending and self._pending[0].since < late
+        ):  # more comes than Redis takes: who is too far back is told so
+            self._pending.popleft().refuse("overload")
+        talking = asyncio.create_task(self._talk(connection, batch))
         try:
-            async with asyncio.timeout_at(batch[0].due):
-                await connection.send_packed_command([call.command for call in batch])
-                for call in batch:
-                    try:
-                        call.answer(await connection.read_response(disable_decoding=True))
-                    except NoScriptError:
-                        unknown.append(call)
-                    except ReadOnlyError as error:
-                        demoted = error
-                        call.refuse("readonly")
-                    except ResponseError as error:
-                        log.warning("the limiter's Redis refused a decision: %s", error)
-                        call.refuse(_reason(error))
-                if unknown:
-                    await connection.send_packed_command([self._load, *(call.command for call in unknown)])
-                    await connection.read_response()
-                    for call in unknown:
-                        call.answer(await connection.read_response(disable_decoding=True))
+            await asyncio.wait({talking}, timeout=self._deadline_s / 2)
+            if not talking.done():
+                # Perhaps it was this loop that was late: what has arrived meanwhile is read before Redis is blamed.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            if not talking.done():
+                raise TimeoutError
+            talking.result()
         except BaseException as error:
             for call in batch:
                 call.refuse(_reason(error))
             raise
+        finally:
+            talking.cancel()
+
+    async def _talk(self, connection: Any, batch: list["_Call"]) -> None:
+        unknown: list[_Call] = []
+        demoted: ReadOnlyError | None = None
+        await connection.send_packed_command([call.command for call in batch])
+        for call in batch:
+            try:
+                call.answer(await connection.read_response(disable_decoding=True))
+            except NoScriptError:
+                unknown.append(call)
+            except ReadOnlyError as error:
+                demoted = error
+                call.refuse("readonly")
+            except ResponseError as error:
+                log.warning("the limiter's Redis refused a decision: %s", error)
+                call.refuse(_reason(error))
+        if unknown:
+            await connection.send_packed_command([self._load, *(call.command for call in unknown)])
+            await connection.read_response()
+            for call in unknown:
+                call.answer(await connection.read_response(disable_decoding=True))
         if demoted is not None:
             raise demoted  # another server may be the primary now: the address is looked up again
 
@@ -142,12 +165,12 @@ class Link:
 
 
 class _Call:
-    __slots__ = ("command", "due", "reply")
+    __slots__ = ("command", "reply", "since")
 
-    def __init__(self, command: bytes, reply: asyncio.Future[Any], due: float) -> None:
+    def __init__(self, command: bytes, reply: asyncio.Future[Any], since: float) -> None:
         self.command = command
         self.reply = reply
-        self.due = due
+        self.since = since
 
     def answer(self, reply: Any) -> None:
         if not self.reply.done():  # whoever asked may have gone
