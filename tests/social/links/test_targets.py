@@ -1,5 +1,6 @@
 """Targets: nothing is injected, nothing loops, nothing private is reached, and what was written is kept."""
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mainspring.core.problems import Problem
 from mainspring.social.links import targets
 from mainspring.social.links.targets import BlockedDomains, checked, with_query, with_utm
 
@@ -143,3 +145,24 @@ async def test_a_million_names_take_eight_bytes_each(tmp_path: Path) -> None:
     with pytest.raises(targets.BlockedTarget):
         await blocked.refuse("https://d49999.example/")
     assert len(blocked) == 50_000 and blocked.size_bytes <= 9 * 50_000
+
+
+@given(
+    st.sampled_from(["http", "https", "ftp"]),
+    st.sampled_from(
+        ["example.com", "a.b-c.example.org", "go.example", "router.lan", "-x.org", "x.1", "0x7f.1", "a" * 64]
+    ),
+    st.text(alphabet="/?#[]@:%20aZ\\ ä.-_~\n", max_size=12),
+    st.booleans(),
+)
+def test_common_addresses_are_judged_like_all_others(scheme: str, host: str, tail: str, private: bool) -> None:
+    url, own = f"{scheme}://{host}{tail}", ("go.example",)
+
+    def told(check: Callable[[], str]) -> str:
+        try:
+            return check()
+        except Problem as problem:
+            return problem.type
+
+    wanted = told(lambda: targets.examined(url.strip(" "), WEB, own, private))
+    assert told(lambda: checked(url, schemes=WEB, own=own, private=private)) == wanted

@@ -43,6 +43,7 @@ from mainspring.social.links.views import (
     domain_view,
     edit_view,
     link_etag,
+    link_view,
     link_views,
     read_instant,
     read_visitor,
@@ -64,7 +65,9 @@ TARGET_PROBLEMS = (InvalidTarget, SchemeNotAllowed, WouldLoop, PrivateTarget, Bl
 )
 async def create(body: NewLink, request: Request, caller: Caller, links: Links, once: Once | None) -> LinkView:
     """Shortens an address. Needs `links:write`, unless links are open to anybody here."""
-    return (await link_views(links, await links.add(body, caller, address=request.client[0], once=once)))[0]
+    made, is_new = await links.add_or_find(body, caller, address=request.client[0], once=once)
+    # Nobody can have followed it yet: nothing to look up.
+    return link_view(made, links, 0, 0) if is_new else (await link_views(links, made))[0]
 
 
 @routes.post("/bulk", body_bytes_max=8 << 20)

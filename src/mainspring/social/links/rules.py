@@ -6,7 +6,7 @@ weight (the same visitor always to the same one), or into an app with the target
 
 import ipaddress
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Literal
 
@@ -23,6 +23,7 @@ Kind = Literal[
 _APP = re.compile(
     r"(?!(?:https?|javascript|data|vbscript|file|blob):)[a-z][a-z0-9+.-]{1,30}:[!#-;=?-~]{1,2000}", re.IGNORECASE
 )
+EPOCH = datetime(1970, 1, 1)
 DEVICES = frozenset({"mobile", "tablet", "desktop", "ios", "android", "windows", "macos", "linux", "chromeos"})
 
 
@@ -196,8 +197,7 @@ def instant_us(text: str) -> int:
 
 def instant_text(at_us: int) -> str:
     """Microseconds UTC as RFC 3339, to the second where it is whole."""
-    whole, rest = divmod(at_us, 1_000_000)
-    return datetime.fromtimestamp(whole, UTC).replace(microsecond=rest).isoformat().replace("+00:00", "Z")
+    return f"{(EPOCH + timedelta(microseconds=at_us)).isoformat()}Z"
 
 
 def window(text: str) -> tuple[int, int]:
