@@ -60,7 +60,6 @@ async def started(
             stack.push_async_callback(own_log.stop)
         limiter = Limiter(MemoryStore(clock), clock)
         links = Links(database, own_log, cache or MemoryCache(clock), ids, limiter, clock, settings, config=config)
-        links.counting.rest = 0
         links.passwords = links.drafts.passwords = Passwords(CHEAP)
         await links.start()
         stack.push_async_callback(links.stop)

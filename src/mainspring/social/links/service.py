@@ -81,6 +81,7 @@ class Links:
         self.proxies = Proxies(() if config is None else config.trusted_proxies)
         self.clicks = Clicks(log, clock, metrics, self.proxies)
         self.counting = counting or Counting(database, cache, ids, clock, settings, metrics)
+        self.counting.redirects = lambda: self.clicks.noted
         self.passwords = Passwords()
         self.drafts = Drafts(settings, self.domains, self.passwords)
         self._database, self._ids, self._limiter = database, ids, limiter
