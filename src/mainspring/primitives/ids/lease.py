@@ -28,7 +28,7 @@ class Terms(msgspec.Struct, frozen=True):
     free_after_ms: int = 30_000
 
 
-class Worker(msgspec.Struct, frozen=True):
+class Worker(msgspec.Struct, frozen=True, cache_hash=True):
     """A row of the table. `holder` is None after a clean stop."""
 
     worker: int

@@ -139,7 +139,7 @@ class Process:
         if self._breaks == "optimistic" and isinstance(request, Renew):
             self.minter.extend(request.now_ms + TERMS.reserve_ms)
         self._node.send(TABLE, Asked(self._node.starts, self._number, request))
-        self._node.after(TERMS.renew_ms / 1000 if holding else 2 + 8 * random.random(), self._ask)
+        self._node.after(TERMS.renew_ms / 1000 if holding else 2 + 14 * random.random(), self._ask)
 
     def _mint(self) -> None:
         random = self._node.simulation.random
@@ -149,7 +149,7 @@ class Process:
         except Refused:
             self._watch.refused += 1
         holding = self._lease.granted is not None
-        self._node.after(random.random() * (1.6 if holding else 8), self._mint)
+        self._node.after(random.random() * (1.6 if holding else 20), self._mint)
 
 
 class Watch:
