@@ -294,6 +294,7 @@ async def test_what_burns_or_is_sealed_is_not_edited_as_text(pastes: Pastes) -> 
     burning, secret = await new(pastes, burn_after=2), (await pastes.add(NewPaste(sealed=sealed()), ALICE)).id
     for id, edit in (
         (burning, PasteEdit(body="x")),
+        (burning, PasteEdit(format="code")),
         (secret, PasteEdit(body="x")),
         (secret, PasteEdit(title="x")),
         (secret, PasteEdit(sealed=sealed(burn=1))),

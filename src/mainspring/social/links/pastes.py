@@ -24,26 +24,23 @@ from mainspring.core.problems import Forbidden, Invalid, Unauthenticated
 from mainspring.core.telemetry import Metrics
 from mainspring.primitives.ids import Ids
 from mainspring.primitives.limiter import Limiter
-from mainspring.social.links import paste_diff, paste_store
+from mainspring.social.links import paste_diff, paste_drafts, paste_store
 from mainspring.social.links.drafts import ADMIN
 from mainspring.social.links.issuer import deployment_key
 from mainspring.social.links.paste_language import guess
 from mainspring.social.links.paste_model import (
     COMMENT_BYTES_MAX,
-    FORMATTERS,
     NONCE_US,
     Cipher,
     Comment,
     File,
     Format,
-    InvalidSeal,
     MustReveal,
     NewPaste,
     NotEditable,
     Paste,
     PasteEdit,
     Proof,
-    Sealed,
     UnknownPaste,
     Version,
     WrongProof,
@@ -56,7 +53,6 @@ from mainspring.social.links.paste_model import (
     is_mac,
     is_nonce,
     new_nonce,
-    text_bytes,
     title_text,
     within,
 )
@@ -170,35 +166,10 @@ class Pastes:
         `anonymous` is whether callers without a token may; by default the setting of that name says.
         """
         await self._admit(by, address, self.settings.anonymous if anonymous is None else anonymous)
-        if new.visibility == "private" and by.account_id is None:
-            raise Invalid("Only an account can have private pastes", pointer="/visibility")
-        now_us = self.now_us()
-        if new.sealed is not None:
-            if new.body or new.password or new.title:
-                raise Invalid("A sealed paste has its text, title and password inside", pointer="/sealed")
-            version, body = self._sealed(new.sealed, 1, by, now_us)
-            burns = new.burn_after or new.sealed.adata[3] or None
-            verifier = bytes.fromhex(new.sealed.verifier) if new.sealed.verifier else None
-            discussion = new.sealed.adata[2] == 1
-            if discussion and (burns or verifier):
-                raise InvalidSeal("What burns or asks for a proof cannot be discussed", pointer="/adata")
-        else:
-            version, body = self._plain(new.body, new.format, new.language, 1, by, now_us)
-            burns, verifier, discussion = new.burn_after, None, False
-        draft = Paste(
-            id=token_hex(8),
-            number=self._ids.next(),
-            owner=by.account_id,
-            title=title_text(new.title),
-            visibility=new.visibility,
-            password=None if new.password is None else await self.passwords.hash(new.password.encode()),
-            sealed=new.sealed is not None,
-            verifier=verifier,
-            discussion=discussion,
-            reads_left=burns,
-            created_us=now_us,
-            ends_us=ends_us(new.expire, now_us),
-        )
+        id, number = token_hex(8), self._ids.next()
+        draft, version, body = paste_drafts.first(new, id, number, by.account_id, self.bytes_max(by), self.now_us())
+        if new.password is not None:
+            draft = msgspec.structs.replace(draft, password=await self.passwords.hash(new.password.encode()))
         return await self._create(draft, version, body, once)
 
     async def fork(self, id: str, by: Caller = LOCAL, *, address: str | None = None) -> Made:
@@ -223,22 +194,6 @@ class Pastes:
         made = await idempotency.write(self._database, once, Made, _create, draft, version, body)
         self._made.labels("sealed" if draft.sealed else "plain").inc()
         return made
-
-    def _plain(
-        self, text: str, format: Format, language: str, number: int, by: Caller, now_us: int
-    ) -> tuple[Version, bytes]:
-        body = text_bytes(text, self.bytes_max(by))
-        if not body:
-            raise Invalid("There is no text in it", pointer="/body")
-        if format == "code" and not language:
-            language = guess(text)
-        return Version(number, format, language.lower(), None, len(body), now_us), body
-
-    def _sealed(self, sealed: Sealed, number: int, by: Caller, now_us: int) -> tuple[Version, bytes]:
-        check_cipher(sealed.adata[0])
-        body = cipher_text(sealed.ct, self.bytes_max(by))
-        adata = msgspec.to_builtins(sealed.adata)
-        return Version(number, FORMATTERS[sealed.adata[1]], "", adata, len(body), now_us), body
 
     async def _admit(self, by: Caller, address: str | None, anonymous: bool) -> None:
         if address is None:
@@ -339,46 +294,13 @@ class Pastes:
         """Changes what `edit` names, and keeps the body before as a version. Only the owner may (`Forbidden`)."""
         before, version = await self._own(id, by)
         now_us = self.now_us()
-        following, body = self._following(edit, before, version, by, now_us)
-        if following is None and (edit.format is not UNSET or edit.language is not UNSET):
-            body = (await self._database.read(paste_store.read, id, version.number, now_us))[1]
-            format = version.format if edit.format is UNSET else edit.format
-            language = version.language if edit.language is UNSET else edit.language
-            following, body = self._plain(body.decode(), format, language, version.number + 1, by, now_us)
-        after = msgspec.structs.replace(
-            before,
-            title=before.title if edit.title is UNSET else title_text(edit.title),
-            visibility=before.visibility if edit.visibility is UNSET else edit.visibility,
-            ends_us=before.ends_us if edit.expire is UNSET else ends_us(edit.expire, now_us),
-            version=before.version if following is None else following.number,
-        )
+        if edit.body is UNSET and not (edit.format is edit.language is UNSET) and not before.sealed:
+            # The same text in another format is a version as well.
+            text = (await self._database.read(paste_store.read, id, version.number, now_us))[1].decode()
+            edit = msgspec.structs.replace(edit, body=text)
+        following, body = paste_drafts.following(edit, before, version, self.bytes_max(by), now_us)
+        after = paste_drafts.edited(before, edit, following, now_us)
         return await self._database.write(paste_store.edit, before, after, following, body, now_us)
-
-    def _following(
-        self, edit: PasteEdit, before: Paste, version: Version, by: Caller, now_us: int
-    ) -> tuple[Version | None, bytes]:
-        """The version that a new body makes, if there is one."""
-        if before.reads_left is not None and (edit.body is not UNSET or edit.sealed is not UNSET):
-            raise NotEditable("What burns is not changed")
-        if before.sealed:
-            if not (edit.body is edit.format is edit.language is edit.title is UNSET):
-                raise NotEditable("A sealed paste is changed by another sealed body only")
-            if edit.sealed is UNSET:
-                return None, b""
-            if (
-                edit.sealed.verifier is not None
-                or edit.sealed.adata[2] != int(before.discussion)
-                or edit.sealed.adata[3]
-            ):
-                raise NotEditable("Its key, and what it allows, stay")
-            return self._sealed(edit.sealed, version.number + 1, by, now_us)
-        if edit.sealed is not UNSET:
-            raise NotEditable("A plain paste stays one")
-        if edit.body is UNSET:
-            return None, b""
-        format = version.format if edit.format is UNSET else edit.format
-        language = version.language if edit.language is UNSET else edit.language
-        return self._plain(edit.body, format, language, version.number + 1, by, now_us)
 
     async def delete(self, id: str, by: Caller = LOCAL, *, token: str | None = None) -> None:
         """Ends a paste, for its owner or whoever has its delete token. Raises `WrongToken`, and `Forbidden` without one."""

@@ -57,7 +57,6 @@ JSON_LD = {
 
 HEADERS = ((b"cache-control", b"no-store"), (b"vary", b"accept, x-requested-with"))
 
-
 _QUERY = re.compile(rb"(?:[0-9a-f]{16}(?:[=&]|$)|(?:pasteid|jsonld)=)")
 
 
