@@ -80,3 +80,8 @@ async def test_code_metrics_and_promise_are_beside_every_page(open_page: Open, s
     await expect(page.get_by_role("heading", name="Requests a second")).to_be_visible()
     await page.get_by_role("tab", name="About").click()
     await expect(page.get_by_role("heading", name="What it promises")).to_be_visible()
+
+
+async def test_the_type_of_an_error_leads_to_a_page(open_page: Open) -> None:
+    page = await open_page("problems/ids/bad-count")
+    await expect(page.get_by_role("heading", name="ids/bad-count")).to_be_visible()

@@ -3,6 +3,7 @@ import { useDisclosure } from "@mantine/hooks"
 import { IconMoon, IconSun, IconUser } from "@tabler/icons-react"
 import { Suspense, useEffect } from "react"
 import { Link, Route, Switch, useLocation } from "wouter"
+import { Panel } from "../parts/Panel"
 import { Told } from "../parts/Told"
 import { useApi } from "../use"
 import { Account } from "./Account"
@@ -89,12 +90,25 @@ export function Console() {
             <Switch>
               <Route path="/" component={Home} />
               <Route path="/account" component={caller ? Account : SignIn} />
+              <Route path="/problems/:system/:type">{({ system, type }) => <ProblemType system={system} type={type} />}</Route>
               <Route path="/:name/*?">{({ name }) => (caller ? <SystemPage key={name} name={name} /> : <SignIn />)}</Route>
             </Switch>
           </Suspense>
         </AppShell.Main>
       </AppShell>
     </Systems.Provider>
+  )
+}
+
+/** Where the `type` of an error leads (RFC 9457). */
+function ProblemType({ system, type }: { system: string; type: string }) {
+  return (
+    <Panel title={`${system}/${type}`} hint="The name of a kind of error. It stays the same for ever, so that programs can tell by it what to do.">
+      <Text size="sm">
+        An answer with this type says in <code>detail</code> what was wrong, and in <code>pointer</code> which field, where it is a field.{" "}
+        {system === "core" ? "Any system may answer it." : <Anchor href={`/api/${system}/openapi.json`}>The description of {system}</Anchor>}
+      </Text>
+    </Panel>
   )
 }
 
