@@ -211,6 +211,11 @@ async def test_private_ones_are_there_for_their_owner_only(pastes: Pastes) -> No
                 await ask(id, other)
     with pytest.raises(Invalid):
         await new(pastes, STRANGER, visibility="private")
+    talk = (await pastes.add(NewPaste(sealed=sealed(discussion=1), visibility="private"), ALICE)).id
+    ct: Any = seal({"comment": "x"}, cipher(), KEY)
+    with pytest.raises(UnknownPaste):
+        await pastes.comment(talk, talk, tuple(cipher()), ct, STRANGER)  # type: ignore[arg-type]
+    await pastes.comment(talk, talk, tuple(cipher()), ct, ALICE)  # type: ignore[arg-type]
 
 
 async def test_only_public_ones_are_listed_for_everybody(pastes: Pastes) -> None:

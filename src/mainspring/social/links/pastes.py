@@ -381,6 +381,7 @@ class Pastes:
     ) -> str:
         """Adds a sealed comment to a discussion and gives its id; `parent_id` is the paste's or another comment's."""
         await self._admit(by, address, True)
+        await self.find(id, by)
         check_cipher(cipher)
         body = cipher_text(ct, COMMENT_BYTES_MAX)
         new = Comment(token_hex(8), parent_id, msgspec.to_builtins(cipher), len(body), self.now_us())
