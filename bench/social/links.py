@@ -231,14 +231,15 @@ async def _charts(links: Links, log: Log, folder: Path, seconds: float) -> Compa
     group = f"SELECT at_us / {DAY_US}, count(*) FROM click WHERE link_id = 1 AND at_us < {365 * DAY_US} GROUP BY 1"
     ours: list[float] = []
     theirs: list[float] = []
-    for _ in range(3):
+    for turn in range(9):
         began_s = time.perf_counter()
         series = await links.stats(scope, 0, 365 * DAY_US, "day")
         ours.append((time.perf_counter() - began_s) * 1000)
-        began_s = time.perf_counter()
-        rows = raw.execute(group).fetchall()
-        theirs.append((time.perf_counter() - began_s) * 1000)
-        assert len(series.points) == 365 and len(rows) in (365, 366)
+        assert len(series.points) == 365
+        if turn % 3 == 0:
+            began_s = time.perf_counter()
+            assert len(raw.execute(group).fetchall()) in (365, 366)
+            theirs.append((time.perf_counter() - began_s) * 1000)
     title = f"GROUP BY over {clicks:,} rows"
     target = 100 if clicks == 10_000_000 else None
     return Comparison("a year's chart of a link", ours, title, theirs, "ms", higher_is_better=False, target=target)
