@@ -1,0 +1,92 @@
+"""What is found out of a request: device, browser, bot, and a place where a MaxMind DB file says so."""
+
+from pathlib import Path
+
+import pytest
+
+from mainspring.core.ports import Database
+from mainspring.social.links import LinksSettings, NewLink
+from mainspring.social.links.rules import Condition, Rule
+from mainspring.social.links.visitors import Agent, Place, Visitors
+from tests.needs import need_module
+from tests.social.links.conftest import Start, drain, listening
+
+APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0"
+CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0"
+AGENTS = {
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) {APPLE} Mobile Safari/604.1": Agent(
+        "mobile", "ios", "safari"
+    ),
+    f"Mozilla/5.0 (iPad; CPU OS 17_0 like Mac OS X) {APPLE} Mobile/15E148 Safari/604.1": Agent(
+        "tablet", "ios", "safari"
+    ),
+    f"Mozilla/5.0 (Linux; Android 14; Pixel 8) {CHROME} Mobile Safari/537.36": Agent("mobile", "android", "chrome"),
+    f"Mozilla/5.0 (Linux; Android 14; SM-X900) {CHROME} Safari/537.36": Agent("tablet", "android", "chrome"),
+    f"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) {CHROME} Safari/537.36": Agent("desktop", "chromeos", "chrome"),
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {APPLE} Safari/605.1.15": Agent("desktop", "macos", "safari"),
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {CHROME} Safari/537.36 Edg/120.0.0.0": Agent(
+        "desktop", "windows", "edge"
+    ),
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {CHROME} Safari/537.36 OPR/106.0.0.0": Agent(
+        "desktop", "windows", "opera"
+    ),
+    "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0": Agent(
+        "desktop", "linux", "firefox"
+    ),
+    "Googlebot/2.1 (+http://www.google.com/bot.html)": Agent("", "", "googlebot", bot=True),
+    "": Agent("", "", "", bot=True),
+}
+
+
+@pytest.mark.parametrize("user_agent", AGENTS, ids=lambda text: text[13:40])
+async def test_an_agent_is_what_it_says(user_agent: str) -> None:
+    visitors = Visitors()
+    await visitors.prepare()
+    assert visitors.agent(user_agent) == AGENTS[user_agent]
+    assert visitors.place("192.0.2.1") == Place()
+
+
+def maxmind_file(folder: Path) -> Path:
+    """A MaxMind DB (format 2.0) in which every IPv4 address is in Vienna."""
+
+    def text(value: str) -> bytes:
+        return bytes([2 << 5 | len(value)]) + value.encode()
+
+    def number(kind: int, value: int) -> bytes:
+        size = (value.bit_length() + 7) // 8
+        head = [kind << 5 | size] if kind < 8 else [size, kind - 7]
+        return bytes(head) + value.to_bytes(size, "big")
+
+    def table(**values: bytes) -> bytes:
+        return bytes([7 << 5 | len(values)]) + b"".join(text(name) + value for name, value in values.items())
+
+    place = table(country=table(iso_code=text("AT")), city=table(names=table(en=text("Vienna"))))
+    leaf = (1 + 16).to_bytes(3, "big")
+    about = table(
+        node_count=number(6, 1),
+        record_size=number(5, 24),
+        ip_version=number(5, 4),
+        database_type=text("Test-City"),
+        languages=bytes([0, 4]),
+        binary_format_major_version=number(5, 2),
+        binary_format_minor_version=number(5, 0),
+        build_epoch=number(9, 1),
+        description=table(),
+    )
+    path = folder / "places.mmdb"
+    path.write_bytes(leaf + leaf + b"\0" * 16 + place + b"\xab\xcd\xefMaxMind.com" + about)
+    return path
+
+
+async def test_places_come_from_the_file_that_is_configured(start: Start, database: Database, tmp_path: Path) -> None:
+    need_module("maxminddb")
+    links = await start(settings=LinksSettings(geo_file=str(maxmind_file(tmp_path))))
+    rules = (Rule((Condition("country", "at"), Condition("city", "VIENNA")), "https://example.com/vienna"),)
+    made = await links.add(NewLink(url="https://example.com/", alias="x", rules=rules))
+    async with listening(database, links) as listener:
+        answer = await listener.visit("/x", client=("192.0.2.1", 1))
+    assert answer.headers["location"] == "https://example.com/vienna"
+    await drain(links)
+    for by, key in (("country", "AT"), ("city", "Vienna")):
+        series = await links.stats(f"link:{made.id}", made.created_us, links.now_us() + 1, by)  # type: ignore[arg-type]
+        assert [point.key for point in series.points] == [key]
