@@ -89,7 +89,7 @@ def fuzz(server: Server, examples: int) -> Counter[int]:
     return statuses
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_whatever_a_fuzzer_sends_is_answered_as_described_and_no_operation_fails(
     start_server: StartServer, examples: int
 ) -> None:

@@ -199,14 +199,12 @@ def play(start_server: StartServer, rounds: int) -> None:
             ledger.enter(deed, deed.do(server))
         deed, answer = dice.choice([one for one in finished if one[0].method == "POST"])
         assert _without_ports(deed.do(server)) == _without_ports(answer), "a key has one answer, before and after"
-        ledger.check("link", links(server, f"tag={round}"), names, [])
-        ledger.check("paste", pastes(server, f"q={round}"), names, [])
         ledger.check_numbers()
     ledger.check("link", links(server), set(ledger.states["link"]), [])
     ledger.check("paste", pastes(server), set(ledger.states["paste"]), [])
 
 
-@pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_what_was_acknowledged_survives_kill_9_and_nothing_is_half_done_or_done_twice(
     start_server: StartServer, rounds: int
 ) -> None:
