@@ -36,7 +36,7 @@ class Issuer:
         self, database: Database, ids: Ids, clock: Clock, key: bytes, blocked: tuple[str, ...], lease: int = codes.LEASE
     ) -> None:
         self._database, self._ids, self._clock = database, ids, clock
-        self._blocked = tuple(word.lower() for word in blocked)
+        self._blocked = codes.blocker(blocked)
         self._lease_size = lease
         self._leased: dict[str, deque[int]] = {}
         self._leasing = asyncio.Lock()
@@ -51,27 +51,27 @@ class Issuer:
         """
         strategy = "random" if length is not None else domain.strategy
         if strategy == "counter":
-            return [await self._next(domain.alphabet)]
+            return await self._next(domain.alphabet)
         alphabet = codes.ALPHABETS[domain.alphabet]
         if strategy == "snowflake":
-            return list(codes.clean((codes.spell(self._ids.next(), alphabet, 11) for _ in range(TRIES)), self._blocked))
+            return codes.clean((codes.spell(self._ids.next(), alphabet, 11) for _ in range(TRIES)), self._blocked)
         sizes = [length or codes.LENGTH] * TRIES + [(length or codes.LENGTH) + 1]
         at_us, salt = self._clock.wall_ns() // 1000, token_bytes(8)
         if strategy == "hash":
             drawn = [codes.hashed(target, salt, at_us, n, alphabet, size) for n, size in enumerate(sizes)]
         else:
             drawn = [codes.drawn(token_bytes(40), alphabet, size) for size in sizes]
-        return list(codes.clean(drawn, self._blocked))
+        return codes.clean(drawn, self._blocked)
 
-    async def _next(self, alphabet: str) -> str:
-        """The next leased number's code, without those that spell something blocked."""
+    async def _next(self, alphabet: str) -> list[str]:
+        """The code of the next leased number that spells nothing blocked."""
         permutation, letters = self._permutations[alphabet], codes.ALPHABETS[alphabet]
         while True:
             leased = self._leased.get(alphabet)
             while leased:
                 word = codes.spell(permutation(leased.popleft()), letters, codes.LENGTH)
-                for code in codes.clean((word,), self._blocked):
-                    return code
+                if found := codes.clean((word,), self._blocked):
+                    return found
             await self._lease(alphabet)
 
     async def _lease(self, alphabet: str) -> None:

@@ -8,7 +8,7 @@ table; a false no cannot be, because codes are never deleted.
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable
-from hashlib import blake2b
+from hashlib import blake2s
 
 import msgspec
 import sqlalchemy as sa
@@ -85,5 +85,4 @@ class KnownCodes:
 
 
 def hash_of(domain_id: int, code: str) -> int:
-    digest = blake2b(f"{domain_id}/{code}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big")
+    return int.from_bytes(blake2s(f"{domain_id}/{code}".encode()).digest()[:8], "big")

@@ -7,6 +7,7 @@ weight (the same visitor always to the same one), or into an app with the target
 import ipaddress
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
 
@@ -197,7 +198,14 @@ def instant_us(text: str) -> int:
 
 def instant_text(at_us: int) -> str:
     """Microseconds UTC as RFC 3339, to the second where it is whole."""
-    return f"{(EPOCH + timedelta(microseconds=at_us)).isoformat()}Z"
+    second, rest = divmod(at_us, 1_000_000)
+    return f"{_second_text(second)}.{rest:06}Z" if rest else f"{_second_text(second)}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(second: int) -> str:
+    """Writing a time is dear, and much is made in one second."""
+    return (EPOCH + timedelta(seconds=second)).isoformat()
 
 
 def window(text: str) -> tuple[int, int]:

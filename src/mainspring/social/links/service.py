@@ -95,7 +95,7 @@ class Links:
                 log,
                 clock,
                 topics=[TOPIC],
-                version=1,
+                version=2,
                 folder=folder,
                 metrics=metrics,
             )

@@ -1,7 +1,7 @@
 """The transactions of links: plain functions of a connection, each all or nothing."""
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from hashlib import blake2s
 from typing import Any
 
 import msgspec
@@ -91,7 +91,7 @@ class Edit(msgspec.Struct, frozen=True):
 
 
 def target_hash(target: str) -> int:
-    return int.from_bytes(blake2b(target.encode(), digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(blake2s(target.encode()).digest()[:8], "big", signed=True)
 
 
 def row_of(one: Link) -> dict[str, Any]:

@@ -128,9 +128,9 @@ def with_query(target: str, query: str) -> str:
 
 def with_utm(target: str, utm: dict[str, str]) -> str:
     """`target` with campaign parameters: `{"source": "news"}` becomes `utm_source=news`."""
-    return (
-        with_query(target, urlencode({f"utm_{name}": value for name, value in utm.items() if value})) if utm else target
-    )
+    if not utm:
+        return target
+    return with_query(target, urlencode({f"utm_{name}": value for name, value in utm.items() if value}))
 
 
 def encoded(text: str) -> str:
