@@ -11,7 +11,8 @@ import click
 
 
 def _names(root: Path) -> list[str]:
-    return [str(path.relative_to(root / "bench").with_suffix("")) for path in sorted((root / "bench").glob("*/*.py"))]
+    paths = sorted((root / "bench").glob("*/*.py"))
+    return [str(path.relative_to(root / "bench").with_suffix("")) for path in paths if "\ndef run(" in path.read_text()]
 
 
 @click.command()
@@ -32,7 +33,7 @@ def bench(names: tuple[str, ...], seconds: float, as_json: bool) -> None:
     if not (root / "bench").is_dir():
         raise click.ClickException("benchmarks need a checkout of the repository; run ./mainspring there")
     sys.path.insert(0, str(root))
-    known = [name for name in _names(root) if not name.endswith("__init__")]
+    known = _names(root)
     chosen = [name for name in known if not names or name in names or name.split("/")[1] in names]
     unknown = [one for one in names if one not in known and one not in {name.split("/")[1] for name in known}]
     if unknown:
