@@ -18,7 +18,7 @@ from mainspring.core.config import Config
 from mainspring.core.outbox import OutboxLog
 from mainspring.core.ports import Cache, Database, Log
 from mainspring.core.telemetry import Metrics
-from mainspring.primitives.ids import Ids
+from mainspring.primitives.ids import Ids, IdsSettings
 from mainspring.primitives.limiter import Limiter, MemoryStore
 from mainspring.social.links import Links, LinksSettings
 from mainspring.social.links.paste_http import routes
@@ -52,7 +52,7 @@ async def started(
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         # Their time is not what is tested, and a clock that jumps an hour leaves their reservation behind.
-        ids = Ids(database, SystemClock())
+        ids = Ids(database, SystemClock(), IdsSettings(reserve_ms=60_000))  # a starved machine renews late
         await ids.start()
         stack.push_async_callback(ids.stop)
         own_log = log or OutboxLog(database, clock)  # type: ignore[arg-type]
