@@ -48,15 +48,18 @@ class KnownCodes:
         return sum(map(len, self._state))
 
     def __contains__(self, code: tuple[int, str]) -> bool:
+        if not self.ready:
+            return True
         hashes, added = self._state
         wanted = hash_of(*code)
-        if not self.ready or wanted in added:
-            return True
-        place = bisect_left(hashes, wanted)
-        return place < len(hashes) and hashes[place] == wanted
+        return wanted in added or _holds(hashes, wanted)
 
     def add(self, domain_id: int, code: str) -> None:
-        self._state[1].add(hash_of(domain_id, code))
+        hashes, added = self._state
+        made = hash_of(domain_id, code)
+        # The news of a code may come after the snapshot that holds it.
+        if not _holds(hashes, made):
+            added.add(made)
 
     def apply(self, record: Record) -> None:
         change = decode_change(record.value)
@@ -82,6 +85,11 @@ class KnownCodes:
     def rebuild(self, connection: Connection) -> None:
         hashes = array("Q", sorted(hash_of(domain_id, code) for domain_id, code in connection.execute(ALL_CODES)))
         self._state = memoryview(hashes), set()
+
+
+def _holds(hashes: memoryview, wanted: int) -> bool:
+    place = bisect_left(hashes, wanted)
+    return place < len(hashes) and bool(hashes[place] == wanted)
 
 
 def hash_of(domain_id: int, code: str) -> int:
