@@ -18,10 +18,12 @@ export function Setback() {
   const [error, setError] = useState<Problem>()
   useEffect(() => {
     const [set_ms, ids_per_ms] = asked.split(" ").map(Number)
+    let newest = true
     api<Outcome>("/api/ids/simulate", { method: "POST", body: { set_ms, ids_per_ms } }).then(
-      (value) => (setOutcome(value), setError(undefined)),
-      setError,
+      (value) => newest && (setOutcome(value), setError(undefined)),
+      (reason) => newest && setError(reason),
     )
+    return () => void (newest = false)
   }, [asked])
   const points = outcome?.steps.map((one) => ({ at: one.true_ms / 1000, clock: one.wall_ms / 1000, ids: one.last_ms / 1000 }))
   const reasons = [...new Set(outcome?.steps.map((one) => one.refused).filter(Boolean))]

@@ -22,7 +22,13 @@ export function Compare() {
   const [error, setError] = useState<Problem>()
   useEffect(() => {
     if (!JSON.parse(asked).limits[0]) return
-    api<Simulated>("/api/limiter/simulate", { method: "POST", body: JSON.parse(asked) }).then((value) => (setData(value), setError(undefined)), setError)
+    // An answer to what was asked before must not come over the newest one.
+    let newest = true
+    api<Simulated>("/api/limiter/simulate", { method: "POST", body: JSON.parse(asked) }).then(
+      (value) => newest && (setData(value), setError(undefined)),
+      (reason) => newest && setError(reason),
+    )
+    return () => void (newest = false)
   }, [asked])
   // Sums so far: lines that lie on one another second by second come apart as they add up.
   const sums = (counts: number[]) => counts.map((sum => (count: number) => (sum += count))(0))

@@ -110,7 +110,12 @@ function Preview({ body, format }: { body: string; format: string }) {
   const [html, setHtml] = useState("")
   const [wanted] = useDebouncedValue(body, 300)
   useEffect(() => {
-    api<{ html: string }>("/api/links/pastes/preview", { method: "POST", body: { body: wanted, format } }).then((shown) => setHtml(shown.html), () => setHtml(""))
+    let newest = true
+    api<{ html: string }>("/api/links/pastes/preview", { method: "POST", body: { body: wanted, format } }).then(
+      (shown) => newest && setHtml(shown.html),
+      () => newest && setHtml(""),
+    )
+    return () => void (newest = false)
   }, [wanted, format])
   return <Html html={html} />
 }
