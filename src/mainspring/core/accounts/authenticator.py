@@ -1,9 +1,10 @@
 """From a request to its caller.
 
-Credentials are looked up by their SHA-256, never compared letter by letter, so that timing tells nothing about them and
-no plain secret stays in memory. A caller that was found is remembered for 0.4 s, counted from before its row was read;
-whatever is revoked, on whichever node, is therefore refused everywhere within a second, and at once on the node that
-revoked it. When a credential was used is noted here and stored later, in one write for all, exact to a minute.
+Credentials are looked up by a hash (SHA-256 in the database, BLAKE2s in memory), never compared letter by letter, so that
+timing tells nothing about them and no plain secret stays in memory. A caller that was found is remembered for 0.4 s, counted
+from before its row was read; whatever is revoked, on whichever node, is therefore refused everywhere within a second, and at
+once on the node that revoked it. When a credential was used is noted here and stored later, in one write for all, exact to a
+minute.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import binascii
 import logging
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
-from hashlib import sha256
+from hashlib import blake2s
 from hmac import compare_digest
 
 from mainspring.core.accounts import store
@@ -65,7 +66,7 @@ class Authenticator:
         presented = headers.get(b"authorization") or headers.get(b"x-api-key")
         if presented is None:
             return await self._by_cookie(request) if b"cookie" in headers else ANONYMOUS
-        key = sha256(presented).digest()
+        key = blake2s(presented).digest()
         known = self._remembered.get(key)
         if known is not None and self._mono_ns() < known[1]:
             return known[0]
@@ -97,7 +98,7 @@ class Authenticator:
         secret = request.cookies.get(COOKIE)
         if not secret:
             return ANONYMOUS
-        key = sha256(b"\0cookie " + secret.encode("latin-1")).digest()
+        key = blake2s(b"\0cookie " + secret.encode("latin-1")).digest()
         known = self._remembered.get(key)
         if known is not None and self._mono_ns() < known[1]:
             caller = known[0]

@@ -197,9 +197,17 @@ def _binder(
         if process is not None:
             return lambda parameters: (process(parameters[only]),)
         return lambda parameters: (parameters[only],)
-    if any(step for _, step in steps):
-        return lambda parameters: [step(parameters[name]) if step else parameters[name] for name, step in steps]
-    return itemgetter(*names)
+    take, changed = itemgetter(*names), [(place, step) for place, (_, step) in enumerate(steps) if step]
+    if not changed:
+        return take
+
+    def bind(parameters: Parameters) -> Sequence[Any]:
+        values = list(take(parameters))
+        for place, step in changed:
+            values[place] = step(values[place])
+        return values
+
+    return bind
 
 
 def _merging(steps: Steps, given: Mapping[str, Any]) -> Callable[[Parameters], Sequence[Any]]:
