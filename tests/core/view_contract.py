@@ -91,7 +91,7 @@ async def _rebuilt(database: Any, make: Callable[[], View]) -> View:
 async def _events(database: Any, topics: Sequence[str], after: int) -> list[Record]:
     events: list[Record] = []
     while True:
-        batch, after, _ = await database.read(transactions.next_events, after, topics, 500)
+        batch, _, _ = await database.read(transactions.next_events, after, topics, 500)
         if not batch:
             return events
         events += batch

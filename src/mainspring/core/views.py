@@ -231,30 +231,33 @@ class ViewKeeper(Generic[V]):
         if self._broken:
             await self._rebuild("the last try failed")
         while True:
-            batch, after, gap = await self._database.read(
+            batch, complete, gap = await self._database.read(
                 transactions.next_events, self._mark.after, self._topics, RECORDS_AT_ONCE
             )
             if gap:
                 await self._rebuild("it was so far behind that events have been pruned")
                 continue
-            if not batch:
-                self._mark = self._mark.moved(after)
-                return
             try:
                 self._apply(batch)
             except Exception:
                 _log.exception("view %s could not take in an event", self.name)
                 await self._rebuild("it could not take in an event")
+                continue
+            if complete is not None:
+                self._mark = self._mark.moved(complete)
+                return
             # A long way to catch up must not hold up everybody else.
             await asyncio.sleep(0)
 
     def _apply(self, batch: list[Record]) -> None:
-        for record in batch:
-            if not self._mark.seen(record.offset):
-                self.view.apply(record)
-                self.applied += 1
-                self._changed = True
-        self._mark = self._mark.moved(batch[-1].offset)
+        if not batch:
+            return
+        mark = self._mark
+        for record in [record for record in batch if not mark.seen(record.offset)] if mark.ends else batch:
+            self._changed = True
+            self.view.apply(record)
+            self.applied += 1
+        self._mark = mark.moved(batch[-1].offset)
         self.lag_s = max(0.0, self._clock.wall_ns() / 1e9 - batch[-1].at_us / 1e6)
 
     async def _follow(self, news: asyncio.Event) -> None:

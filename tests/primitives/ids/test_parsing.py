@@ -158,3 +158,7 @@ def test_fields_add_up_to_the_id_in_every_layout() -> None:
             again = again << field.bits | field.value
         assert again == value, name
     assert parse(5, Layout(epoch_ms=0, time=40, worker=8, sequence=8)).kind == "custom"
+
+
+def test_a_nanoid_that_begins_like_a_hexadecimal_number_is_a_nanoid() -> None:
+    assert parse("0x3FyVpeuq3CkK9zo4xHJ").kind == "nanoid"

@@ -154,12 +154,14 @@ def records_after(connection: Connection, after: dict[str, int], records_max: in
 
 def next_events(
     connection: Connection, after: int, topics: Sequence[str], records_max: int
-) -> tuple[list[Record], int, bool]:
-    """For one who keeps a position of its own: the next records; where there are none, an offset up to which there never
-    will be any (else `after` again); and whether records past `after` have been pruned."""
+) -> tuple[list[Record], int | None, bool]:
+    """For one who keeps a position of its own: the next records; an offset up to which there never will be any others, or
+    None where more can be read now; and whether records past `after` have been pruned."""
     gap = any(pruned_to(connection, topic) > after for topic in topics)
     batch = records_after(connection, dict.fromkeys(topics, after), records_max)
-    return batch, after if batch else max(after, horizon(connection)), gap
+    if len(batch) >= records_max or sum(len(record.value) for record in batch) >= BATCH_BYTES_MAX:
+        return batch, None, gap
+    return batch, max(after, horizon(connection)), gap
 
 
 def horizon(connection: Connection) -> int:

@@ -100,7 +100,7 @@ def parse(text: str | int, layout: Layout = MAINSPRING) -> Id:
         _refuse()
     if text.isdigit() and size <= 20 and size not in (11, 13, 14):
         return snowflake(texts.from_decimal(text), layout)
-    if text.startswith("0x"):
+    if text.startswith("0x") and size <= 18:
         return snowflake(texts.from_hexadecimal(text), layout)
     match size:
         case 13:
