@@ -6,7 +6,9 @@ import sys
 
 from mainspring.core.crash import VARIABLE
 
-PROGRAM = "from mainspring.core.crash import crash_point\nfor n in range(5):\n print(n, flush=True)\n crash_point('here')"
+PROGRAM = (
+    "from mainspring.core.crash import crash_point\nfor n in range(5):\n print(n, flush=True)\n crash_point('here')"
+)
 
 
 def run(**environment: str) -> "subprocess.CompletedProcess[str]":
