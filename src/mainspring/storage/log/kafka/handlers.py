@@ -1,0 +1,16 @@
+"""The files of handlers, imported when the first connection needs the table."""
+
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+
+_FAMILIES = ("group_keys", "share_keys", "transaction_keys")
+
+
+@cache
+def load() -> None:
+    """Imports every family of keys, each of which registers its handlers."""
+    for family in _FAMILIES:
+        name = f"mainspring.storage.log.kafka.{family}"
+        if find_spec(name) is not None:
+            import_module(name)
