@@ -57,6 +57,7 @@ def up(
 
 async def _serve(config: Config, systems: tuple[str, ...], *, quiet: bool) -> int:
     from mainspring.console import console
+    from mainspring.console.sign_ins import SignIns
     from mainspring.core.application import CannotStart, Mainspring
     from mainspring.core.manifest import UnknownSystem
     from mainspring.core.telemetry import logs
@@ -76,6 +77,8 @@ async def _serve(config: Config, systems: tuple[str, ...], *, quiet: bool) -> in
         loop.add_signal_handler(number, stop)
     try:
         async with Mainspring(systems, config, console=console()) as mainspring:
+            if mainspring.has("limiter"):
+                mainspring.accounts.limit_sign_ins(SignIns(mainspring).allow)
             await mainspring.listen()
             gc.freeze()  # what is there now stays: full collections need not look at it
             click.echo(f"ready {mainspring.address}?token={mainspring.one_click}")

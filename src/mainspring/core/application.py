@@ -135,6 +135,10 @@ class Mainspring:
         found: T = await self._wiring.get(kind)
         return found
 
+    def has(self, system: str) -> bool:
+        """Whether `system` is one of those that run here."""
+        return system in self._systems.manifests
+
     def systems(self) -> list[dict[str, Any]]:
         """What `mainspring systems --json` prints: each system with its state and its listeners."""
         rows = self._doors.listeners() if self._doors else {}

@@ -71,8 +71,8 @@ AT_THE_MACHINE = ("one_click", "operator")
 class Accounts:
     """Accounts over a database whose tables are prepared. `one_click` is this process's token with every scope.
 
-    `allow(key)` may come from above to limit attempts to sign in across nodes. In every method `by` is who asks for it
-    and `address` where from, for the audit log. Reading about others needs `accounts:read`, changing them
+    `allow(key)` may come from above, here or by `limit_sign_ins`, to limit attempts across nodes. In every method `by` is
+    who asks for it and `address` where from, for the audit log. Reading about others needs `accounts:read`, changing them
     `accounts:write`; without, and beyond one's own scopes, methods raise `NotAllowed`, and `Unknown` for what is not
     there.
     """
@@ -110,6 +110,10 @@ class Accounts:
         await self._authenticator.stop()
         self._passwords.close()
 
+    def limit_sign_ins(self, allow: Allow) -> None:
+        """Asks `allow` as well before a password is tried."""
+        self._attempts.allow = allow
+
     async def is_set_up(self) -> bool:
         """Whether the owner's account has a password."""
         return (await self._database.read(store.account, OWNER_ID)).password is not None
@@ -128,7 +132,7 @@ class Accounts:
         Raises `SignInFailed`, which does not say whether there is such an account, `TooManyAttempts` and `Unavailable`.
         """
         name = name.strip().lower()[:64]
-        self._attempts.take(name, address)
+        await self._attempts.take(name, address)
         typed = password_bytes(password)
         account = await self._database.read(store.account_named, name) if is_account_name(name) else None
         known = account if account is not None and account.disabled_us is None else None
@@ -220,7 +224,7 @@ class Accounts:
         if account.kind != "user":
             raise Invalid("A service account has no password", pointer="/path/id")
         if account_id == by.account_id and by.kind not in AT_THE_MACHINE and account.password is not None:
-            self._attempts.take(account.name, address)
+            await self._attempts.take(account.name, address)
             if not await self._passwords.verify(password_bytes(current or ""), account.password):
                 raise SignInFailed("The current password is wrong")
             self._attempts.forgive(account.name, address)
