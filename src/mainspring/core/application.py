@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .accounts import Accounts
-from .accounts.model import DEFAULT_SHAPE, ONE_CLICK
+from .accounts.key_pairs import access_key_of, secret_key_of
+from .accounts.model import DEFAULT_SHAPE, ONE_CLICK, digest
 from .clock import Clock, SystemClock
 from .config import Config
 from .data import Action, DataFolder, DataLocked
@@ -200,7 +201,11 @@ class Mainspring:
         manifest = closure([system])[-1]
         name = str(request.get("name") or f"{system} command line")
         made = await self.accounts.create_token(ONE_CLICK, name, [f"{system}:*"], manifest.token or DEFAULT_SHAPE)
-        return {"token": made.secret, "system": system, "id": str(made.token.id), "scopes": sorted(made.token.scopes)}
+        told = {"token": made.secret, "system": system, "id": str(made.token.id), "scopes": sorted(made.token.scopes)}
+        if manifest.token is not None and manifest.token.key_pair:
+            told["access_key"] = access_key_of(made.token.id)
+            told["secret_key"] = secret_key_of(digest(made.secret))
+        return told
 
     async def _revoke_token(self, request: dict[str, Any]) -> dict[str, Any]:
         await self.accounts.revoke_token(ONE_CLICK, int(request["id"]))

@@ -139,7 +139,9 @@ class Doors:
                 body_bytes_max=self._config.body_bytes_max, trusted_proxies=tuple(self._config.trusted_proxies)
             )
             own = lazy_application(self._own, row.name)
-            await self._listeners.open_http(row.name, self._manners(own, settings, loopback=False))
+            if self._specs[row.name][1].manners:
+                own = self._manners(own, settings, loopback=False)
+            await self._listeners.open_http(row.name, own)
 
     def _manners(self, app: Application, settings: MannersSettings, *, loopback: bool) -> Manners:
         return Manners(

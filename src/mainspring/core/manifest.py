@@ -16,11 +16,15 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class TokenShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an API token must look for the clients of this system's field: `prefix`, then `length` of `alphabet`."""
+    """How an API token must look for the clients of this system's field: `prefix`, then `length` of `alphabet`.
+
+    `key_pair`: its clients sign their requests, so that a token is told together with its access key and secret key.
+    """
 
     prefix: str = ""
     length: int = 43
     alphabet: str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    key_pair: bool = False
 
 
 class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,7 +32,9 @@ class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     It gives an ASGI application (`http`) or an asyncio protocol factory (`tcp`, `udp`). A `public` listener may be
     opened off loopback without authentication, because strangers are whom it serves (redirects, published pages).
-    `scheme` is what a client writes before the address of a `tcp` listener, where its protocol has URLs.
+    `scheme` is what a client writes before the address of a `tcp` listener, where its protocol has URLs. Without
+    `manners` an `http` listener's application keeps its own (`core.http.manners`): bodies of any size, its own deadlines,
+    headers and errors, nothing compressed.
     """
 
     name: str
@@ -37,6 +43,7 @@ class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     application: str
     public: bool = False
     scheme: str = ""
+    manners: bool = True
 
     def url(self, address: str) -> str:
         """How a client writes `address` (`host:port`)."""

@@ -18,6 +18,7 @@ from mainspring.core.accounts import changes, store
 from mainspring.core.accounts.attempts import Allow, Attempts
 from mainspring.core.accounts.authenticator import SESSION_US, Authenticator
 from mainspring.core.accounts.caller import Caller
+from mainspring.core.accounts.key_pairs import KeyPairs
 from mainspring.core.accounts.model import (
     APP_PASSWORD,
     DEFAULT_SHAPE,
@@ -93,6 +94,7 @@ class Accounts:
         self._authenticator = Authenticator(database, clock, self.one_click, metrics)
         self.authenticate = self._authenticator.authenticate
         """`await accounts.authenticate(request)` gives the `Caller`; on the path of every request, so without a detour."""
+        self.key_pairs = KeyPairs(database, clock)
         self._passwords = Passwords(argon2, metrics)
         self._attempts = Attempts(clock, allow)
         self._notes: set[asyncio.Task[None]] = set()
@@ -334,6 +336,7 @@ class Accounts:
         except Duplicate:
             raise NameTaken from None
         self._authenticator.forget()
+        self.key_pairs.forget()
         return result
 
     def _act(self, by: Caller, address: str) -> Act:

@@ -84,6 +84,11 @@ _TOKEN_BY_HASH = (
     .join_from(tokens, accounts, accounts.c.id == tokens.c.account_id)
     .where(tokens.c.hash == bindparam("hash"), accounts.c.disabled_us.is_(None))
 )
+_TOKEN_WITH_HASH = (
+    select(*_TOKEN, *_ACCOUNT, tokens.c.hash)
+    .join_from(tokens, accounts, accounts.c.id == tokens.c.account_id)
+    .where(tokens.c.id == bindparam("id"), accounts.c.disabled_us.is_(None))
+)
 _TOKEN_BY_ID = select(*_TOKEN).where(tokens.c.id == bindparam("id"))
 _TOKENS_OF = (
     select(*_TOKEN).where(tokens.c.account_id == bindparam("account")).order_by(tokens.c.created_us, tokens.c.id)
@@ -166,6 +171,14 @@ def change_account(connection: Connection, account: Account) -> None:
 def add_token(connection: Connection, token: Token, hash: bytes) -> None:
     values = {name: getattr(token, name) for name in Token.__struct_fields__}
     connection.execute(_ADD_TOKEN, values | {"hash": hash, "scopes": _text(token.scopes)})
+
+
+def token_with_hash(connection: Connection, token_id: int) -> tuple[Token, Account, bytes] | None:
+    """A token with its account and what is stored of its secret, unless the account is disabled."""
+    found = connection.execute(_TOKEN_WITH_HASH, {"id": token_id}).first()
+    if found is None:
+        return None
+    return _token(found[: len(_TOKEN)]), _account(found[len(_TOKEN) : -1]), bytes(found[-1])
 
 
 def token_by_hash(connection: Connection, hash: bytes) -> tuple[Token, Account] | None:
