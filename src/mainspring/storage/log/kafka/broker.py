@@ -4,24 +4,36 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from mainspring.core.clock import Clock
+from mainspring.core.telemetry import Metrics
+from mainspring.storage.log.kafka.cluster_state import ClusterFile
+from mainspring.storage.log.kafka.quotas import Quotas
+from mainspring.storage.log.kafka.security import FindToken, Security
 from mainspring.storage.log.kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mainspring.storage.log.engine import Engine
+    from mainspring.storage.log.kafka.registry import ApiKey
+    from mainspring.storage.log.kafka.session import Session
 
 
 class Broker:
-    """`groups`, `shares` and `transactions` are the coordinators, whose handlers alone know their faces."""
+    """`state_file` is where the door keeps what is its own. `groups`, `shares` and `transactions` are the coordinators, whose
+    handlers alone know their faces."""
 
     def __init__(
         self,
         engine: "Engine",
         clock: Clock,
+        state_file: "Path",
         *,
         settings: KafkaSettings | None = None,
         groups: Any = None,
         shares: Any = None,
         transactions: Any = None,
+        find_token: FindToken | None = None,
+        metrics: Metrics | None = None,
         random: Random | None = None,
     ) -> None:
         self.engine = engine
@@ -31,3 +43,21 @@ class Broker:
         self.shares = shares
         self.transactions = transactions
         self.random = random or Random()
+        self.metrics = metrics or Metrics()
+        self.state = ClusterFile(state_file)
+        self.security = Security(self.state, self.settings, find_token)
+        self.quotas = Quotas(clock)
+        self.state.watch(lambda state: self.quotas.set(state.quotas))
+        self._requests = self.metrics.counter("kafka_requests", "Requests by their key", ("key",))
+        self._counts: dict[int, Any] = {}
+
+    def counted(self, key: "ApiKey") -> None:
+        """Counts a request."""
+        child = self._counts.get(key)
+        if child is None:
+            child = self._counts[key] = self._requests.labels(key.name.lower())
+        child.inc()
+
+    def allows(self, session: "Session", operation: int, resource: int, name: str) -> bool:
+        """Whether a client may do `operation` to a resource (`acls.Operation`, `acls.Resource`)."""
+        return self.security.allows(session, operation, resource, name)

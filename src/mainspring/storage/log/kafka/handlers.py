@@ -4,7 +4,13 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
-_FAMILIES = ("group_keys", "share_keys", "transaction_keys")
+_FAMILIES = (
+    "version_keys",
+    "metadata_keys",
+    "group_keys",
+    "share_keys",
+    "transaction_keys",
+)
 
 
 @cache

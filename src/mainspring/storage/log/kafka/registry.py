@@ -10,10 +10,10 @@ by the schema of that version: what the version lacks is left out, what is not g
 integers under the name with `_ms` (`throttle_time_ms`, filled in by the connection where not given), error codes and enums any
 integer, UUIDs `uuid.UUID` or None. Or it gives the answer's bytes, packed by hand, as one or several buffers.
 
-A plain function answers at once, without a task, and may give an `asyncio.Future` of the answer (None: nothing is sent). An `async def` runs as a task
-beside others; answers leave in the order of requests either way. A handler that raises a `LogError` is answered with its
-`kafka_code` where the answer has a code at its top; anything else that is raised is a fault of ours and is answered
-UNKNOWN_SERVER_ERROR there, else the connection is closed.
+A plain function answers at once, without a task, and may give a future of the answer; None sends nothing. An `async def` runs
+as a task, which goes on when its client has gone. As in Kafka a request of a connection begins when the one before is answered,
+Produce excepted. A handler that raises a `LogError` is answered with its `kafka_code` where the answer has a code at its top;
+anything else that is raised is a fault of ours and is answered UNKNOWN_SERVER_ERROR there, else the connection is closed.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -105,17 +105,33 @@ class ApiKey(IntEnum):
     DELETE_SHARE_GROUP_OFFSETS = 92
 
 
+Refusal: TypeAlias = Callable[[memoryview, int, "Context"], Answer]
+"""Given the frame, the version that was asked for, and a context of the nearest one that is answered."""
+
+
+class Raw(msgspec.Struct, gc=False):
+    """A request that its handler reads itself: its body begins at `at`."""
+
+    frame: memoryview
+    at: int
+
+
 class Entry(msgspec.Struct, frozen=True):
-    """One key of the table: the versions that are answered, and by what."""
+    """One key of the table: the versions that are answered, and by what. `listed` is what ApiVersions says. A `raw` handler is
+    given a `Raw`. `refuse` answers a version that is not answered otherwise."""
 
     key: ApiKey
     versions: range
     handler: Handler
+    listed: range
+    raw: bool = False
+    refuse: Refusal | None = None
 
 
 class Context(msgspec.Struct, gc=False):
     """What a handler knows beside the request. `principal` is `User:alice`, or `User:ANONYMOUS` without authentication;
-    `address` the client's IP address."""
+    `address` the client's IP address. A handler may set `throttle_ms`, for which the connection is then muted, and
+    `then_close`."""
 
     broker: "Broker"
     session: "Session"
@@ -123,6 +139,8 @@ class Context(msgspec.Struct, gc=False):
     api_version: int
     correlation_id: int
     client_id: str | None
+    throttle_ms: int = 0
+    then_close: bool = False
 
     @property
     def principal(self) -> str:
@@ -132,17 +150,28 @@ class Context(msgspec.Struct, gc=False):
     def address(self) -> str:
         return self.session.address
 
+    def allows(self, operation: int, resource: int, name: str) -> bool:
+        """Whether the client may do `operation` to a resource (`acls.Operation`, `acls.Resource`)."""
+        return self.broker.security.allows(self.session, operation, resource, name)
+
 
 _table: dict[int, Entry] = {}
 
 
-def handles(key: ApiKey, versions: range) -> Callable[[Handler], Handler]:
-    """Registers a handler; a key has one."""
+def handles(
+    key: ApiKey,
+    versions: range,
+    *,
+    listed: range | None = None,
+    raw: bool = False,
+    refuse: Refusal | None = None,
+) -> Callable[[Handler], Handler]:
+    """Registers a handler; a key has one. The arguments are those of `Entry`."""
 
     def register(handler: Handler) -> Handler:
         if key in _table:
             raise ValueError(f"two handlers for {key.name}")
-        _table[int(key)] = Entry(key, versions, handler)
+        _table[int(key)] = Entry(key, versions, handler, listed or versions, raw, refuse)
         return handler
 
     return register

@@ -1,5 +1,8 @@
 """What a connection knows of its client: where it came from, who it is, what it said of its software."""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 ANONYMOUS = "User:ANONYMOUS"
@@ -7,7 +10,7 @@ ANONYMOUS = "User:ANONYMOUS"
 
 class Session(msgspec.Struct, gc=False):
     """`local_host` and `local_port` are the address that the client came to. `expires_ns` (monotonic) is when its
-    authentication ends, None for never."""
+    authentication ends, None for never. `login` is the SASL exchange that is going on. `on_end` is called when it is lost."""
 
     address: str
     local_host: str = ""
@@ -17,3 +20,10 @@ class Session(msgspec.Struct, gc=False):
     software: str = ""
     software_version: str = ""
     expires_ns: int | None = None
+    login: Any = None
+    on_end: Callable[[], None] | None = None
+
+    def end(self) -> None:
+        if self.on_end is not None:
+            self.on_end()
+            self.on_end = None

@@ -1,0 +1,61 @@
+"""What the door opens for Kafka clients: a protocol factory over one broker, and the count of its connections."""
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+from mainspring.storage.log.kafka.broker import Broker
+from mainspring.storage.log.kafka.connection import Connection
+from mainspring.storage.log.kafka.frames import SHARED_BYTES
+
+SWEEP_S: Final = 30.0
+
+
+class Listener:
+    """Makes the protocol of each accepted connection. An address has at most `connections_max_per_ip`; a client that is
+    silent for `connections_max_idle_ms` is cut off."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._shared = memoryview(bytearray(SHARED_BYTES))
+        self._open: set[Connection] = set()
+        self._by_address: Counter[str] = Counter()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._refused = broker.metrics.counter("kafka_connections_refused", "Connections over the limit of an address")
+        broker.metrics.gauge("kafka_connections", "Open connections of clients", sample=lambda: len(self._open))
+
+    def __call__(self) -> Connection:
+        return Connection(self._broker, self, self._shared)
+
+    def enter(self, connection: Connection, address: str) -> bool:
+        """Whether there is room for one more from this address."""
+        if self._by_address[address] >= self._broker.settings.connections_max_per_ip:
+            self._refused.inc()
+            return False
+        self._by_address[address] += 1
+        self._open.add(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._look_after)
+        return True
+
+    def leave(self, connection: Connection, address: str) -> None:
+        if connection not in self._open:
+            return
+        self._open.discard(connection)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+        if not self._open and self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    def _look_after(self) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._look_after)
+        since_ns = self._broker.clock.mono_ns() - self._broker.settings.connections_max_idle_ms * 1_000_000
+        for connection in list(self._open):
+            connection.look_after(since_ns)
+
+
+def application(broker: Broker) -> Listener:
+    """The manifest's reference: `protocol = "tcp"`, port 9092."""
+    return Listener(broker)

@@ -1,0 +1,29 @@
+"""Unsigned varints (base 128, least significant group first), as flexible versions write lengths, counts and tags."""
+
+
+def put_varint(out: bytearray, value: int) -> None:
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def get_varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
+    """The value, and where the next field begins. Raises `IndexError` beyond the end, `ValueError` above 32 bits."""
+    byte = data[at]
+    at += 1
+    if byte < 0x80:
+        return byte, at
+    value, shift = byte & 0x7F, 7
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+        if shift > 28:
+            raise ValueError("a varint of more than five bytes")
+    if value > 0xFFFFFFFF:
+        raise ValueError("a varint of more than 32 bits")
+    return value, at
