@@ -12,28 +12,12 @@ import pytest
 from mainspring.core.ports import Database
 from tests.asgi import Called, call
 from tests.social.links.conftest import GENEROUS, Listener, Start, listening
+from tests.social.links.payloads import PAYLOADS
 from tests.social.links.sealing import JSON_HEADERS, adata, answer, seal, verifier
 
 KEY = bytes(range(3, 35))
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
-PAYLOADS = [
-    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", '"><script>alert(1)</script>',
-    "'><svg onload=alert(1)>", "</title><script>alert(1)</script>", "</pre><script>alert(1)</script>",
-    "<iframe src=javascript:alert(1)>", "<body onload=alert(1)>", "<a href=javascript:alert(1)>x</a>",
-    "<math><mi//xlink:href='data:x,<script>alert(1)</script>'>", "<details open ontoggle=alert(1)>",
-    "<input autofocus onfocus=alert(1)>", "<marquee onstart=alert(1)>", "<object data=javascript:alert(1)>",
-    "<embed src=javascript:alert(1)>", "<base href=//evil.example>", "<link rel=stylesheet href=//evil.example>",
-    "<style>@import '//evil.example'</style>", "<meta http-equiv=refresh content=0>",
-    "<form action=//evil.example><button>x", "{{constructor.constructor('alert(1)')()}}", "${alert(1)}",
-    "<%= alert(1) %>", "[x](javascript:alert(1))", "[x](JaVaScRiPt:alert(1))", "[x](java\tscript:alert(1))",
-    "[x](data:text/html,<script>)", "![x](javascript:alert(1))", "![x](http://evil.example/pixel.png)",
-    "[x]: javascript:alert(1)\n[x]", "<javascript:alert(1)>", '<http://a" onclick="alert(1)>',
-    '[a](http://x "\' onmouseover=\'alert(1)")', "`<script>alert(1)</script>`",
-    "```\n<script>alert(1)</script>\n```", '```html"onload="x\n<b>\n```', "<!--><script>alert(1)</script>-->",
-    "<![CDATA[<script>]]>", "<plaintext>", "\u202e<script>\u2066alert(1)\u2069",
-    "&lt;script&gt;alert(1)&lt;/script&gt;", "%3Cscript%3Ealert(1)%3C/script%3E",
-]  # fmt: skip
 OUR_TAGS = {
     "html", "head", "title", "body", "main", "h1", "h2", "h3", "p", "a", "pre", "code", "span", "div", "em", "strong", "ul",
     "ol", "li", "blockquote", "hr", "br", "table", "thead", "tbody", "tr", "th", "td", "s", "details", "summary",
