@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import socket
 import ssl
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -333,6 +336,27 @@ async def test_closing_twice_is_closing_once(house: House) -> None:
     async with serving(house) as server:
         await asyncio.gather(server.close(0.1), server.close(0.1))
         await server.close(0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a policy")
+async def test_its_native_threads_do_not_push_the_loop_off_its_core(house: House) -> None:
+    try:
+        await asyncio.to_thread(lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)))
+    except OSError:
+        pytest.skip("this sandbox does not let a process choose how its threads are scheduled")
+    before = patient_threads()
+    async with serving(house):
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+        assert patient_threads() - before
+
+
+def patient_threads() -> set[str]:
+    patient = set()
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(ProcessLookupError):
+            if os.sched_getscheduler(int(thread)) == os.SCHED_BATCH:
+                patient.add(thread)
+    return patient
 
 
 async def test_it_serves_a_unix_socket(house: House, tmp_path: Path) -> None:
