@@ -82,3 +82,9 @@ def test_a_setting_without_a_value_says_how_to_write_it(tmp_path: Path) -> None:
 
 def test_every_key_says_what_it_means() -> None:
     assert [key for key, _, _, meaning in describe(Config) if not meaning] == []
+
+
+def test_an_address_of_a_log_must_be_one() -> None:
+    assert load(environment={}, settings=["log=kafka://127.0.0.1:9092"]).log == "kafka://127.0.0.1:9092"
+    with pytest.raises(ConfigError, match="log"):
+        load(environment={}, settings=["log=rabbit://127.0.0.1"])

@@ -114,3 +114,23 @@ async def test_a_function_offered_alone_makes_the_type_that_it_says_it_returns()
     assert wiring.offer(make_engine) is Engine
     wiring.offer(Car)
     assert (await wiring.get(Car)).engine is await wiring.get(Engine)
+
+
+async def test_what_is_found_elsewhere_is_started_and_stopped_there() -> None:
+    happened: list[str] = []
+
+    class Engine:
+        async def start(self) -> None:
+            happened.append("start")
+
+        async def stop(self) -> None:
+            happened.append("stop")
+
+    class Port: ...
+
+    wiring = Wiring()
+    wiring.offer(Engine)
+    wiring.find(Port, lambda: wiring.get(Engine))
+    assert await wiring.get(Port) is await wiring.get(Engine)
+    await wiring.stop()
+    assert happened == ["start", "stop"]

@@ -26,9 +26,10 @@ from .doors import Doors
 from .duties import Duties
 from .http.request import Application
 from .listeners import CannotListen
+from .log_port import LogPort
 from .manifest import Manifest, closure, manifests, resolve
 from .outbox import OutboxLog
-from .ports import Cache, Database, Log
+from .ports import Cache, Database
 from .problems import Problem
 from .systems import Systems
 from .telemetry import Metrics
@@ -71,9 +72,10 @@ class Mainspring:
             self._wiring.give(kind, value)
         self._wiring.offer(Database, self._database)
         self._wiring.offer(Cache, self._cache)
-        self._wiring.offer(Log, _event_log)
+        self._wiring.offer(OutboxLog, _outbox)
         self._wiring.offer(ProcessMetrics)
         self._systems = Systems(closure(list(systems) or list(manifests())), self.config, self._wiring, self._prepare)
+        self._log_port = LogPort(self.config, self._systems, self._wiring)
         self._duties = Duties(self._systems, self._wiring, self.clock, self.metrics)
         self.actions: dict[str, Action] = {
             "address": self._tell_address,
@@ -90,7 +92,8 @@ class Mainspring:
             self._wiring.offer(Accounts, self._open_accounts)
             self.accounts = await self._wiring.get(Accounts)
             await self._wiring.get(ProcessMetrics)
-            await self._duties.start(await self._wiring.get(Database), await self._wiring.get(Log))
+            database, outbox = await self._wiring.get(Database), await self._wiring.get(OutboxLog)
+            await self._duties.start(database, outbox, self._log_port)
             await self._folder.listen(self.actions)
         except (DataLocked, OSError, Problem) as error:
             await self._close()
@@ -262,5 +265,5 @@ def describe(
     }
 
 
-def _event_log(database: Database, clock: Clock, metrics: Metrics) -> Log:
+def _outbox(database: Database, clock: Clock, metrics: Metrics) -> OutboxLog:
     return OutboxLog(database, clock, metrics=metrics)

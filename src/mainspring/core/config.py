@@ -43,6 +43,14 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     database: Annotated[
         str, Meta(description="PostgreSQL address (postgresql://…); empty: embedded SQLite in `data`")
     ] = ""
+    log: Annotated[
+        str,
+        Meta(
+            pattern="^(|kafka://.+)$",
+            description="Kafka address (kafka://host:port,…) for events; empty: this node's own log beside an embedded "
+            "database, a table of PostgreSQL beside that",
+        ),
+    ] = ""
     cache: Annotated[str, Meta(description="Redis or Valkey address (redis://…); empty: in this process")] = ""
     cache_bytes_max: Annotated[
         int, Meta(ge=1 << 20, description="Memory that the in-process cache may take, in bytes")
@@ -119,7 +127,9 @@ def load(
     _read_secret_files(values, Config)
 
     known = set(Config.__struct_fields__) - {"sections"}
-    sections = {key: values.pop(key) for key in list(values) if key not in known and isinstance(values[key], dict)}
+    # `log` is both: an address where it is text, the section of the system of that name where it is a table.
+    tables = [key for key, value in values.items() if isinstance(value, dict) and key not in known - manifests().keys()]
+    sections = {key: values.pop(key) for key in tables}
     for key in values:
         if key not in known:
             raise ConfigError(f"there is no key {key!r}{nearest(key, [*known, *manifests()])}")

@@ -1,7 +1,8 @@
 """What systems do without being asked from outside: events of the log, and jobs that are due.
 
-A consumer is a few rows and a task; its system is built when the first event arrives. A job's system is built when the job is
-due, but only where the system has been used on this database before: else it has nothing to sweep.
+Consumers wait until the log is opened (see `log_port`); a consumer's system is built when its first event arrives. A job's
+system is built when the job is due, but only where the system has been used on this database before: else it has nothing to
+sweep.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from .backoff import Backoff
 from .clock import Clock
 from .database.core_tables import revisions
 from .jobs import Jobs
+from .log_port import LogPort
 from .manifest import ConsumerSpec, JobSpec, Manifest, resolve
 from .outbox import OutboxLog
 from .ports import Connection, Database, Log
@@ -39,17 +41,14 @@ class Duties:
         self._jobs: Jobs | None = None
         self._failures = metrics.counter("consumer_failures", "Batches whose consumer raised", ("group",))
 
-    async def start(self, database: Database, events: Log) -> None:
+    async def start(self, database: Database, outbox: OutboxLog, log_port: LogPort) -> None:
         self._jobs = Jobs(database, self._clock, metrics=self._metrics)
         for manifest in self._systems.manifests.values():
             for job in manifest.jobs:
                 self._jobs.add(f"{manifest.name}.{job.name}", job.every_s, partial(self._do, manifest, job, database))
-        if isinstance(events, OutboxLog):
-            self._jobs.add("core.prune-outbox", PRUNE_EVERY_S, events.prune)
+        self._jobs.add("core.prune-outbox", PRUNE_EVERY_S, outbox.prune)
         await self._jobs.start()
-        for manifest in self._systems.manifests.values():
-            for spec in manifest.consumers:
-                self._tasks.append(asyncio.create_task(self._consume(manifest, spec, events), name=spec.group))
+        self._tasks.append(asyncio.create_task(self._consume_all(database, outbox, log_port), name="consumers"))
 
     async def stop(self) -> None:
         if self._jobs is not None:
@@ -58,6 +57,21 @@ class Duties:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+
+    async def _consume_all(self, database: Database, outbox: OutboxLog, log_port: LogPort) -> None:
+        """Starts every consumer, once there is a log for them."""
+        backoff = Backoff(0.1, 30.0)
+        while True:
+            try:
+                events = await log_port.opened(database, outbox)
+            except Exception:
+                log.exception("the log cannot be opened; consumers wait for it")
+                await self._clock.sleep(backoff.next_s())
+            else:
+                break
+        for manifest in self._systems.manifests.values():
+            for spec in manifest.consumers:
+                self._tasks.append(asyncio.create_task(self._consume(manifest, spec, events), name=spec.group))
 
     async def _consume(self, manifest: Manifest, spec: ConsumerSpec, events: Log) -> None:
         """Gives each batch to the method that the manifest names. One that fails is tried again, later and later."""

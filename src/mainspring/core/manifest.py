@@ -67,6 +67,18 @@ class ConsumerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call: str
 
 
+class PortSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service of this system that stands behind a port of `core.ports`.
+
+    `scheme` is that of the address which chooses it (`log = "kafka://…"`); without one it is what stands there where no
+    address is given and its system is among those that run.
+    """
+
+    port: Literal["Log", "Blobs"]
+    service: str
+    scheme: str = ""
+
+
 class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A function `(seed)` that plays one seeded history and raises `AssertionError` where a promise broke."""
 
@@ -97,6 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listeners: tuple[ListenerSpec, ...] = ()
     jobs: tuple[JobSpec, ...] = ()
     consumers: tuple[ConsumerSpec, ...] = ()
+    ports: tuple[PortSpec, ...] = ()
     simulations: tuple[SimulationSpec, ...] = ()
 
     @property

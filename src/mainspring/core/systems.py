@@ -40,6 +40,8 @@ class Systems(Lazy[Manifest]):
         super().__init__(self._start)
         self.manifests = {one.name: one for one in manifests}
         self.failures: dict[str, str] = {}
+        self.after: dict[str, Callable[[], Awaitable[object]]] = {}
+        """What else to start when a system has been built, before anybody gets it."""
         self._config = config
         self._wiring = wiring
         self._prepare = prepare
@@ -81,6 +83,8 @@ class Systems(Lazy[Manifest]):
                 await self._prepare(manifest)
             for kind in [self._wiring.offer(resolve(reference)) for reference in manifest.services]:
                 await self._wiring.get(kind)
+            if name in self.after:
+                await self.after[name]()
         except Exception as error:
             self.failures[name] = str(error) or type(error).__name__
             raise

@@ -19,6 +19,7 @@ class Wiring:
     def __init__(self) -> None:
         self._made: dict[Any, Any] = {}
         self._recipes: dict[Any, Callable[..., Any]] = {}
+        self._found: set[Any] = set()
         self._started: list[Any] = []
         self._locks: dict[Any, asyncio.Lock] = {}
 
@@ -37,6 +38,11 @@ class Wiring:
             self._recipes[kind] = recipe or kind
         return kind
 
+    def find(self, kind: Any, recipe: Callable[..., Any]) -> None:
+        """Provides `kind` by what `recipe` gives, which is another type's service: that one is started and stopped."""
+        self.offer(kind, recipe)
+        self._found.add(kind)
+
     def provides(self, kind: Any) -> bool:
         return kind in self._made or kind in self._recipes
 
@@ -53,10 +59,11 @@ class Wiring:
         async with self._locks.setdefault(kind, asyncio.Lock()):
             if kind not in self._made:
                 value = await self.call(self._recipes[kind], (*path, kind))
-                if hasattr(value, "start"):
-                    await value.start()
+                if kind not in self._found:
+                    if hasattr(value, "start"):
+                        await value.start()
+                    self._started.append(value)
                 self._made[kind] = value
-                self._started.append(value)
         return self._made[kind]
 
     async def call(self, recipe: Callable[..., Any], path: tuple[Any, ...] = ()) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mainspring.core.database import Int64, Metadata, SchemaError, Text, Violation, core_tables
+from mainspring.core.database import Int64, Metadata, SchemaError, SqliteDatabase, Text, Violation, core_tables
 from mainspring.core.database.baseline import difference, write
 from mainspring.core.database.revisions import create_statements, newest_revision, read_baseline
+from mainspring.core.outbox import commits
 from mainspring.core.ports import Connection
 
 
@@ -206,6 +207,29 @@ def test_a_baseline_reads_back_as_the_statements_that_tables_give(folder: Path) 
 
 def test_the_core_has_the_baseline_of_its_tables() -> None:
     assert difference(core_tables.tables, Path(core_tables.__file__).parent / "migrations") is None
+
+
+async def test_a_core_of_the_first_release_is_migrated_when_the_database_starts(database: Any) -> None:
+    def as_first_released(connection: Connection) -> None:
+        connection.execute(sa.text("DROP TABLE log_commits"))
+        connection.execute(sa.text("UPDATE core_revisions SET revision = 'core_0001' WHERE system = 'core'"))
+
+    await database.write(as_first_released)
+    if database.dialect == "sqlite":
+        await database.stop()
+        later: Any = SqliteDatabase(database.path, ballast_bytes=0, floor_bytes=0)
+    else:
+        from psycopg.conninfo import make_conninfo
+
+        from mainspring.core.database.postgres import PostgresDatabase
+
+        later = PostgresDatabase(make_conninfo(**database.parameters), pool_size=2)
+    await later.start()
+    try:
+        await later.write(commits.put, "g", {("t", 0): 7})
+        assert await later.read(commits.all_positions, "g") == {("t", 0): 7}
+    finally:
+        await later.stop()
 
 
 def test_neither_alembic_nor_psycopg_is_imported_for_a_new_embedded_database(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tables that the database itself keeps: revisions, results of idempotent requests, and the outbox.
+"""The tables that the database itself keeps: revisions, results of idempotent requests, the outbox, and positions in a log.
 
 `log_records` is the outbox and the SQL log in one. Its `id` is an event's offset and rises in commit order:
 
@@ -55,6 +55,16 @@ log_positions = tables.table(
     without_rowid=True,
 )
 """`position` is the `id` of the last record that the group has finished with."""
+
+log_commits = tables.table(
+    "log_commits",
+    sa.Column("consumer_group", Text, primary_key=True),
+    sa.Column("topic", Text, primary_key=True),
+    sa.Column("partition", Int64, primary_key=True, autoincrement=False),
+    sa.Column("position", Int64, nullable=False),
+    without_rowid=True,
+)
+"""Positions in a log outside of this database that are part of its transactions: the next offset to read."""
 
 postgres_tables = Metadata("core_postgres")
 

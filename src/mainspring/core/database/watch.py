@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 
 logger = logging.getLogger(__name__)
 
+EVERY_TOPIC = ""
+
 
 class Watchers:
     """Callbacks by topic, called on the event loop. They may be called without cause, and must not block."""
@@ -13,7 +15,7 @@ class Watchers:
         self._callbacks: dict[str, list[Callable[[], None]]] = {}
 
     def watch(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls `callback` after each commit that emitted to `topic`; gives a function that ends this."""
+        """Calls `callback` after each commit that emitted to `topic` (or `EVERY_TOPIC`); gives a function that ends this."""
         self._callbacks.setdefault(topic, []).append(callback)
 
         def unwatch() -> None:
@@ -26,7 +28,7 @@ class Watchers:
         return unwatch
 
     def wake(self, topics: Iterable[str]) -> None:
-        for topic in topics:
+        for topic in (*topics, EVERY_TOPIC):
             for callback in tuple(self._callbacks.get(topic, ())):
                 call_hook(callback)
 

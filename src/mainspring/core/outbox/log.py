@@ -11,6 +11,7 @@ from random import Random
 
 from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
+from mainspring.core.database.watch import EVERY_TOPIC
 from mainspring.core.outbox import pruning, transactions
 from mainspring.core.outbox.consumer import OutboxConsumer
 from mainspring.core.outbox.pruning import Retention
@@ -46,6 +47,8 @@ class OutboxLog:
     ) -> None:
         self.retention = retention or Retention()
         self.pruned = self.lost = 0
+        self.relayed = False
+        """Whether a relay takes the events to another log, so that it is the one whose position counts."""
         self._database, self._clock = database, clock
         self._random = random or Random()
         self._waiting: set[asyncio.Event] = set()
@@ -122,6 +125,10 @@ class OutboxLog:
         """For a view, which keeps its own position: an event that is set when there may be news, and what ends this."""
         return self._watch(topics)
 
+    def follow_all(self) -> tuple[asyncio.Event, Callable[[], None]]:
+        """As `follow`, for events of whatever topic."""
+        return self._listen([EVERY_TOPIC])
+
     async def history(self) -> int:
         """The number that names this database's history of offsets; another one after a restore."""
         number = await self._database.read(transactions.history)
@@ -138,7 +145,7 @@ class OutboxLog:
         for topic in await self._database.read(pruning.topics):
             surplus = await self._database.read(pruning.surplus, topic, self.retention)
             while True:
-                due = await self._database.read(pruning.due, topic, surplus, self.retention, now_us)
+                due = await self._database.read(pruning.due, topic, surplus, self.retention, now_us, self.relayed)
                 if not due.records:
                     break
                 if due.lost:
@@ -170,9 +177,12 @@ class OutboxLog:
         return await self._database.write(transactions.append, topic, records)
 
     def _watch(self, topics: Sequence[str]) -> tuple[asyncio.Event, Callable[[], None]]:
-        news = asyncio.Event()
         for topic in topics:
             _check_name(topic)
+        return self._listen(topics)
+
+    def _listen(self, topics: Sequence[str]) -> tuple[asyncio.Event, Callable[[], None]]:
+        news = asyncio.Event()
         endings = [self._database.watch(topic, news.set) for topic in topics]
         self._waiting.add(news)
         if self._poller is None and self._database.dialect != "sqlite":

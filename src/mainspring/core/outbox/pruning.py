@@ -1,7 +1,8 @@
 """Keeping the outbox small: what everybody has seen goes, after a while in which a view or a new group may still want it.
 
 A record that some group has not passed stays until `held_s`; then it is deleted all the same, and counted as lost, because
-a group that nobody has run for a month must not fill the disk.
+a group that nobody has run for a month must not fill the disk. Where a relay takes the events to another log, its place
+counts instead of the groups', which are over there.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.database import Int64, Text, read_committed
 from mainspring.core.database.core_tables import log_horizon, log_positions, log_records
-from mainspring.core.outbox.transactions import NOBODY
+from mainspring.core.outbox.transactions import EVERYTHING, NOBODY, RELAY
 from mainspring.core.ports import Connection
 
 ROWS_AT_ONCE = 1_000
@@ -41,6 +42,7 @@ _next_topic = select(func.min(_at.topic)).where(_at.topic > bindparam("after", t
 _slowest = select(func.min(_to.position)).where(
     _to.topic == bindparam("topic", type_=Text), _to.consumer_group != NOBODY
 )
+_relayed = select(_to.position).where(_to.consumer_group == RELAY, _to.topic == EVERYTHING)
 _newest_surplus = (
     select(_at.id).where(_of_topic).order_by(_at.id.desc()).limit(1).offset(bindparam("kept", type_=Int64))
 )
@@ -76,9 +78,13 @@ def surplus(connection: Connection, topic: str, retention: Retention) -> int:
     return connection.execute(_newest_surplus, {"topic": topic, "kept": retention.kept_records}).scalar() or 0
 
 
-def due(connection: Connection, topic: str, surplus: int, retention: Retention, now_us: int) -> Due:
+def due(
+    connection: Connection, topic: str, surplus: int, retention: Retention, now_us: int, relayed: bool = False
+) -> Due:
     """The oldest records whose time is up, at most `ROWS_AT_ONCE`."""
-    slowest = connection.execute(_slowest, {"topic": topic}).scalar()
+    relay = connection.execute(_relayed).scalar()
+    places = [relay or 0] if relayed else [relay, connection.execute(_slowest, {"topic": topic}).scalar()]
+    slowest = min((place for place in places if place is not None), default=None)
     kept_since_us = now_us - round(retention.kept_s * 1e6)
     held_since_us = now_us - round(retention.held_s * 1e6)
     upto = records = lost = 0

@@ -3,7 +3,8 @@
 An event's offset is its row's id, which rises in commit order on both databases: see `core.database.core_tables`. Rows of
 `log_positions` say how far a group has come in a topic. Two kinds of row there belong to no group: group '' with a topic
 says up to where that topic has been pruned; group '' without a topic names, by a random number below zero, the history
-that offsets belong to, so that what was noted about another history (before a restore) is recognised.
+that offsets belong to, so that what was noted about another history (before a restore) is recognised. One more says how
+far the relay has taken the events of all topics to another log.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,9 @@ from mainspring.core.database.core_tables import OFFSET_BITS, log_horizon, log_p
 from mainspring.core.ports import Connection, Position, Record, Row
 
 NOBODY = ""
+RELAY, EVERYTHING = "core.relay", "*"
+"""The group and topic of the position up to which all events have been relayed."""
+
 BATCH_BYTES_MAX = 8 << 20
 """A batch ends where its values pass this, or after its first record."""
 
@@ -50,6 +54,22 @@ _records_bounded = (
     .order_by(_at.id)
 )
 
+_later = (_at.id > bindparam("after", type_=Int64), _at.id < log_horizon())
+_later_sized = (
+    select(_at.id, func.sum(func.octet_length(_at.value)).over(order_by=_at.id).label("upto"))
+    .where(*_later)
+    .order_by(_at.id)
+    .limit(bindparam("limit", type_=Int64))
+    .subquery()
+)
+_any_topic = select(*_columns).where(*_later).order_by(_at.id).limit(bindparam("limit", type_=Int64))
+_any_topic_bounded = (
+    select(*_columns)
+    .join(_later_sized, _later_sized.c.id == _at.id)
+    .where(_later_sized.c.upto - func.octet_length(_at.value) < BATCH_BYTES_MAX)
+    .order_by(_at.id)
+)
+
 _any_waiting = select(_at.id).where(*_waiting).limit(1)
 _count_waiting = select(func.count()).select_from(
     select(_at.id).where(*_waiting).limit(bindparam("limit", type_=Int64)).subquery()
@@ -66,6 +86,11 @@ _advance = (
         _to.position == bindparam("start", type_=Int64),
     )
     .values(position=bindparam("end", type_=Int64))
+)
+_slowest_groups = (
+    select(_to.topic, func.min(_to.position))
+    .where(_to.consumer_group != NOBODY, _to.consumer_group != RELAY)
+    .group_by(_to.topic)
 )
 _register = insert(log_positions).on_conflict_do_nothing()
 _last = select(func.max(_at.id))
@@ -140,7 +165,16 @@ def records_after(connection: Connection, after: dict[str, int], records_max: in
         iter(connection.execute(statement, {"topic": topic, "after": offset, "limit": records_max}))
         for topic, offset in after.items()
     ]
-    rows = streams[0] if len(streams) == 1 else merge(*streams)
+    return _batch(streams[0] if len(streams) == 1 else merge(*streams), records_max)
+
+
+def everything_after(connection: Connection, after: int, records_max: int) -> list[Record]:
+    """The first final records past this offset, of whatever topic; at least one where there is one."""
+    statement = _any_topic if connection.dialect == "sqlite" else _any_topic_bounded
+    return _batch(iter(connection.execute(statement, {"after": after, "limit": records_max})), records_max)
+
+
+def _batch(rows: Iterator[Row], records_max: int) -> list[Record]:
     batch: list[Record] = []
     size_bytes = 0
     for offset, topic, partition, key, value, headers, at_us in rows:
@@ -179,6 +213,27 @@ def advance(connection: Connection, group: str, moves: dict[str, tuple[int, int]
     for topic, (start, end) in moves.items():
         connection.execute(_advance, {"group": group, "named": topic, "start": start, "end": end})
     return True
+
+
+def relay_position(connection: Connection) -> int:
+    """Up to where events have been relayed."""
+    return connection.execute(_position, {"group": RELAY, "topic": EVERYTHING}).scalar() or 0
+
+
+def advance_relay(connection: Connection, start: int, end: int) -> bool:
+    """Moves the relay from start to end; False, and nothing moved, where it stands elsewhere by now."""
+    register(connection, RELAY, [EVERYTHING])
+    return advance(connection, RELAY, {EVERYTHING: (start, end)})
+
+
+def is_unrelayed(connection: Connection) -> bool:
+    """Whether an event waits for the relay."""
+    return bool(everything_after(connection, relay_position(connection), 1))
+
+
+def slowest_groups(connection: Connection) -> dict[str, int]:
+    """For each topic that groups read from the outbox itself: how far all of them have come."""
+    return dict(connection.execute(_slowest_groups).all())
 
 
 def is_pending(connection: Connection, group: str, topic: str) -> bool:

@@ -70,9 +70,10 @@ class Links:
         metrics: Metrics | None = None,
         config: Config | None = None,
         counting: Counting | None = None,
+        outbox: OutboxLog | None = None,
     ) -> None:
         """`config` says which proxies are trusted, and where the view of known codes keeps its file: without one it is
-        rebuilt at each start."""
+        rebuilt at each start. The view follows `outbox`, which may be the log itself; without any there is no view."""
         self.settings = settings = settings or LinksSettings()
         self.clock = clock
         self.domains = Domains(database, settings)
@@ -86,13 +87,15 @@ class Links:
         self.drafts = Drafts(settings, self.domains, self.passwords)
         self._database, self._ids, self._limiter = database, ids, limiter
         self._keeper: ViewKeeper[KnownCodes] | None = None
-        if isinstance(log, OutboxLog):
+        if outbox is None and isinstance(log, OutboxLog):
+            outbox = log
+        if outbox is not None:
             folder = None if config is None else Path(config.data) / "views"
             self._keeper = ViewKeeper(
                 "links.known",
                 KnownCodes(self._changed),
                 database,
-                log,
+                outbox,
                 clock,
                 topics=[TOPIC],
                 version=2,

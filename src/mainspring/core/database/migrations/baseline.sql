@@ -1,5 +1,5 @@
 -- The tables of core on SQLite, written by `python -m mainspring.core.database.baseline`: change tables.py.
--- revision: core_0001
+-- revision: core_0002
 
 CREATE TABLE core_revisions (
   system TEXT NOT NULL,
@@ -18,6 +18,16 @@ CREATE TABLE idempotency (
  STRICT;
 
 CREATE INDEX ix_idempotency_at_us ON idempotency (at_us);
+
+CREATE TABLE log_commits (
+  consumer_group TEXT NOT NULL,
+  topic TEXT NOT NULL,
+  partition INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  CONSTRAINT pk_log_commits PRIMARY KEY (consumer_group, topic, partition)
+)
+ WITHOUT ROWID,
+ STRICT;
 
 CREATE TABLE log_positions (
   consumer_group TEXT NOT NULL,
