@@ -1,0 +1,513 @@
+"""A partition: batches in order, from the log start to the end, as its producers and consumers see it.
+
+The event loop owns this object. An append checks a batch, gives it its offsets and its place in the active segment, and hands
+the bytes to the directory's writer; all of that at once, so that the order of calls is the order of offsets. Readers see what
+is below the high watermark: what the writer has made durable (under `flush.policy=async`, what it has written).
+
+No record is read here but where the topic is compacted (null keys are refused) or recompresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from .codecs import Codec
+from .errors import (
+    CorruptBatch,
+    InvalidRecord,
+    InvalidTimestamp,
+    LogError,
+    MessageTooLarge,
+    OffsetOutOfRange,
+    Overloaded,
+    UnsupportedCompression,
+)
+from .files import OpenFiles
+from .model import Appending, Fetched
+from .producers import Kept, Origin, Producer, Producers
+from .records import (
+    CODEC_MASK,
+    HEAD,
+    HEAD_BYTES,
+    OVERHEAD_BYTES,
+    Batch,
+    build,
+    checksum,
+    marker_in,
+    parse,
+    records_in,
+    stamped,
+)
+from .segments import SNAPSHOT, Segment, scan
+from .settings import LogSettings
+from .tail import Tails
+
+if TYPE_CHECKING:
+    from mainspring.core.clock import Clock
+
+    from .topics import Topic
+    from .writer import InlineWriter, ThreadedWriter
+
+FIRST_EPOCHS = ((0, 0),)
+RELATIVE_OFFSET_MAX = (1 << 31) - 1
+
+
+class Surroundings:
+    """What all partitions of an engine share."""
+
+    __slots__ = ("clock", "opened", "settings", "tails")
+
+    def __init__(self, clock: Clock, settings: LogSettings, opened: OpenFiles) -> None:
+        self.clock = clock
+        self.settings = settings
+        self.opened = opened
+        """Files for reading, on the loop."""
+        self.tails = Tails(settings.cache_bytes_max, settings.cache_partition_bytes_max)
+
+
+class Partition:
+    """`log_start` ≤ `last_stable` ≤ `high_watermark` ≤ `end`; all are offsets, `end` the next to be given."""
+
+    __slots__ = (
+        "_listeners",
+        "around",
+        "end",
+        "epochs",
+        "failure",
+        "folder",
+        "high_watermark",
+        "index",
+        "leader_epoch",
+        "log_start",
+        "producer_states",
+        "segments",
+        "topic",
+        "write_error",
+        "writer",
+    )
+
+    def __init__(
+        self, topic: Topic, index: int, folder: str, around: Surroundings, writer: ThreadedWriter | InlineWriter
+    ) -> None:
+        self.topic = topic
+        self.index = index
+        self.folder = folder
+        self.around = around
+        self.writer = writer
+        self.leader_epoch = 0
+        self.epochs: tuple[tuple[int, int], ...] = FIRST_EPOCHS
+        """(epoch, its first offset), rising."""
+        self.log_start = self.end = self.high_watermark = 0
+        self.segments: list[Segment] = []
+        self.producer_states: Producers | None = None
+        self.failure: LogError | None = None
+        """Why it takes no appends."""
+        self.write_error: LogError | None = None
+        """The writer's: set there when a write fails, cleared there when the files are as they should be."""
+        self._listeners: list[Callable[[], None]] | None = None
+
+    @property
+    def name(self) -> str:
+        """As Kafka names the folder."""
+        return f"{self.topic.name}-{self.index}"
+
+    @property
+    def last_stable(self) -> int:
+        """No transaction that is open, or whose end is not durable, has a record below."""
+        states = self.producer_states
+        if states is None or (first := states.first_unstable()) is None:
+            return self.high_watermark
+        return min(first, self.high_watermark)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def producers(self) -> Mapping[int, Producer]:
+        """By producer id, for those who describe them."""
+        return self.producer_states.by_id if self.producer_states is not None else {}
+
+    @property
+    def open_transactions(self) -> Mapping[int, int]:
+        """Producer id to the first offset of its open transaction."""
+        return self.producer_states.ongoing if self.producer_states is not None else {}
+
+    # Appends
+
+    def append(
+        self,
+        batch: bytes | bytearray | memoryview,
+        *,
+        acks: int = -1,
+        coordinator_epoch: int = -1,
+        origin: Origin = Origin.CLIENT,
+        bumped_epoch: bool = False,
+    ) -> Appending:
+        """Appends whole batches as a producer sent them, all or none; their offsets are given when this returns.
+
+        A repetition of one of its producer's last five batches gets the first answer. A control batch ends its producer's
+        transaction, by the coordinator of `coordinator_epoch`; `bumped_epoch` says that its epoch must be above the producer's.
+
+        Raises `CorruptBatch`, `InvalidRecord`, `InvalidTimestamp`, `MessageTooLarge`, `UnsupportedCompression`,
+        `OutOfOrderSequence`, `InvalidProducerEpoch`, `InvalidTransactionState`, `CoordinatorFenced`, `StorageFailed`,
+        `Overloaded` or `NotOpen`, having changed nothing.
+        """
+        if self.failure is not None:
+            raise self.failure
+        writer = self.writer
+        size = len(batch)
+        if writer.queued_bytes + size > self.around.settings.queue_bytes_max:
+            raise Overloaded(f"{writer.queued_bytes} bytes wait for the disk")
+        now_ms = self.around.clock.wall_ns() // 1_000_000
+        header = parse(batch)
+        if header.length + OVERHEAD_BYTES != size:
+            return self._append_several(batch, acks, origin, now_ms)
+        self._check(batch, 0, header, origin, now_ms)
+        if header.producer_id >= 0:
+            states = self.producer_states
+            if header.control:
+                return self._append_marker(batch, header, acks, coordinator_epoch, bumped_epoch, now_ms)
+            if states is None:
+                states = self.producer_states = Producers()
+            if (kept := states.check(header, origin)) is not None:
+                return self._repeated(kept, acks)
+        appending = self._put(batch, 0, header, acks, now_ms)
+        if header.producer_id >= 0:
+            assert states is not None
+            states.append(header, appending.base_offset, now_ms)
+        return appending
+
+    def _check(self, data: bytes | bytearray | memoryview, at: int, batch: Batch, origin: Origin, now_ms: int) -> None:
+        size = batch.length + OVERHEAD_BYTES
+        if checksum(data, at, size) != batch.crc:
+            raise CorruptBatch("the checksum does not fit")
+        if batch.attributes & CODEC_MASK > Codec.ZSTD:
+            raise UnsupportedCompression(f"no compression has the number {batch.attributes & CODEC_MASK}")
+        if origin is Origin.REPLICATION:
+            return
+        config = self.topic.config
+        if size > config.max_message_bytes:
+            raise MessageTooLarge(f"{size} bytes, the topic accepts {config.max_message_bytes}")
+        if batch.count < 1 or batch.count != batch.last_delta + 1:
+            raise InvalidRecord(f"{batch.count} records with offsets up to {batch.last_delta}")
+        if origin is not Origin.CLIENT:
+            return
+        if batch.control:
+            raise InvalidRecord("control batches are the coordinator's")
+        if batch.producer_id >= 0 and (batch.base_sequence < 0 or batch.producer_epoch < 0):
+            raise InvalidRecord("a batch of an idempotent producer without its sequence or epoch")
+        if batch.transactional and batch.producer_id < 0:
+            raise InvalidRecord("a transactional batch without a producer id")
+        if not config.stamps:
+            if batch.max_timestamp > now_ms + config.message_timestamp_after_max_ms:
+                raise InvalidTimestamp(f"{batch.max_timestamp} is too far ahead of {now_ms}")
+            if min(batch.base_timestamp, batch.max_timestamp) < now_ms - config.message_timestamp_before_max_ms:
+                raise InvalidTimestamp(f"{batch.base_timestamp} is too long before {now_ms}")
+        if config.is_compacted and any(record.key is None for record in records_in(memoryview(data)[at : at + size])):
+            raise InvalidRecord("a compacted topic accepts no record without a key")
+
+    def _append_several(
+        self, data: bytes | bytearray | memoryview, acks: int, origin: Origin, now_ms: int
+    ) -> Appending:
+        """Several batches as one append: for producers without ids, whose batches cannot be refused one by one."""
+        found: list[tuple[int, Batch]] = []
+        at = 0
+        while at < len(data):
+            try:
+                header = parse(data, at)
+                self._check(data, at, header, origin, now_ms)
+                if header.producer_id >= 0 and origin is not Origin.REPLICATION:
+                    raise InvalidRecord("an idempotent producer appends one batch at a time")
+            except LogError as error:
+                error.batch_index = len(found)
+                raise
+            found.append((at, header))
+            at += header.size_bytes
+        first = last = self._put(data, *found[0], acks, now_ms)
+        for at, header in found[1:]:
+            last = self._put(data, at, header, acks, now_ms)
+        whole = Appending(self, first.base_offset, last.next_offset, acks, first.log_append_time_ms)
+        last.when_durable(lambda: whole.settle(last.error))
+        return whole
+
+    def _put(self, data: bytes | bytearray | memoryview, at: int, batch: Batch, acks: int, now_ms: int) -> Appending:
+        """Gives the batch its place and hands it to the writer."""
+        config = self.topic.config
+        length, max_timestamp, stamp_ms = batch.length, batch.max_timestamp, -1
+        if config.stamps or config.codec is not None:
+            data, at = self._reworked(memoryview(data)[at : at + batch.size_bytes], batch, now_ms), 0
+            length = len(data) - OVERHEAD_BYTES
+            if config.stamps:
+                max_timestamp = stamp_ms = now_ms
+        size = length + OVERHEAD_BYTES
+        base_offset = self.end
+        stored = HEAD.pack(base_offset, length, self.leader_epoch) + memoryview(data)[at + HEAD_BYTES : at + size]
+        segment = self._active(size, batch.last_delta, max_timestamp)
+        position = segment.add(batch, base_offset, size, max_timestamp, config.index_interval_bytes)
+        self.end = next_offset = base_offset + batch.last_delta + 1
+        self.around.tails.add(self, base_offset, stored)
+        appending = Appending(
+            self, base_offset, next_offset, acks, stamp_ms, data=stored, segment=segment, position=position
+        )
+        self.writer.queued_bytes += size
+        self.writer.put(appending)
+        return appending
+
+    def _reworked(self, data: memoryview, batch: Batch, now_ms: int) -> bytes:
+        """The batch with the topic's own codec and clock, where it has them."""
+        config, whole = self.topic.config, bytes(data)
+        if config.codec is not None and config.codec is not batch.codec and not batch.control:
+            records = [(read.timestamp_ms, read.key, read.value, read.headers) for read in records_in(whole)]
+            whole = build(
+                records,
+                producer_id=batch.producer_id,
+                epoch=batch.producer_epoch,
+                sequence=batch.base_sequence,
+                transactional=batch.transactional,
+                codec=config.codec,
+            )
+        return stamped(whole, now_ms) if config.stamps else whole
+
+    def _append_marker(
+        self,
+        data: bytes | bytearray | memoryview,
+        batch: Batch,
+        acks: int,
+        coordinator_epoch: int,
+        bumped_epoch: bool,
+        now_ms: int,
+    ) -> Appending:
+        says = marker_in(data, 0, batch)
+        if says is None:
+            return self._put(data, 0, batch, acks, now_ms)
+        control, epoch = says
+        if self.producer_states is None:
+            self.producer_states = Producers()
+        states = self.producer_states
+        states.check_marker(batch, max(epoch, coordinator_epoch), bumped=bumped_epoch)
+        appending = self._put(data, 0, batch, acks, now_ms)
+        offset = appending.base_offset
+        aborted = states.end(batch, offset, control, max(epoch, coordinator_epoch), now_ms)
+        if aborted is not None:
+            active = self.segments[-1]
+            assert active.aborted is not None
+            active.aborted.append(aborted)
+        return appending
+
+    def _repeated(self, kept: Kept, acks: int) -> Appending:
+        """The answer that the batch's first sending got, as durable as that one is."""
+        appending = Appending(self, kept.first_offset, kept.last_offset + 1, acks)
+        appending.repeated = True
+        if self.topic.config.stamps:
+            appending.log_append_time_ms = kept.timestamp_ms
+        if kept.last_offset < self.high_watermark:
+            appending.settle()
+            return appending
+
+        def progressed() -> None:
+            if self.failure is not None or kept.last_offset < self.high_watermark:
+                end()
+                appending.settle(self.failure)
+
+        end = self.on_progress(progressed)
+        return appending
+
+    # Segments
+
+    def _active(self, size: int, last_delta: int, max_timestamp: int) -> Segment:
+        """The segment that takes a batch of `size` bytes, a new one where the last is full or old."""
+        if not self.segments:
+            self.segments.append(Segment.fresh(self.folder, self.end))
+        active = self.segments[-1]
+        if active.index is None:
+            active.load(self.around.opened.files)
+        config = self.topic.config
+        if active.size and (
+            active.size + size > config.segment_bytes
+            or self.end + last_delta - active.base > RELATIVE_OFFSET_MAX
+            or (active.first_timestamp >= 0 and max_timestamp - active.first_timestamp > config.segment_ms)
+        ):
+            active = self.roll()
+        return active
+
+    def roll(self) -> Segment:
+        """Closes the active segment and begins the next at the end."""
+        closed = self.segments[-1]
+        left = closed.index_files()
+        aborted = closed.aborted
+        if self.producer_states is not None:
+            left.append((f"{self.folder}/{self.end:020}{SNAPSHOT}", self.producer_states.to_snapshot()))
+        closed.drop_indexes()
+        closed.aborted = aborted
+        self.writer.tell(self.writer.write_index_files, self, left)
+        active = Segment.fresh(self.folder, self.end)
+        self.segments.append(active)
+        return active
+
+    # What the writer says
+
+    def advance(self, end: int) -> None:
+        """Everything below `end` is durable."""
+        self.high_watermark = end
+        if self.producer_states is not None:
+            self.producer_states.advance(end)
+        self.notify()
+
+    def fail(self, error: LogError) -> None:
+        """Takes no appends from now on; what is below the high watermark can be read."""
+        if self.failure is None:
+            self.failure = error
+            self.around.tails.drop(self)
+            self.notify()
+
+    def notify(self) -> None:
+        for callback in tuple(self._listeners or ()):
+            callback()
+
+    def on_progress(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls `callback` on the loop whenever the high watermark or the last stable offset may have moved, or the
+        partition failed or was deleted; gives what ends it."""
+        if self._listeners is None:
+            self._listeners = []
+        listeners = self._listeners
+        listeners.append(callback)
+
+        def end() -> None:
+            if callback in listeners:
+                listeners.remove(callback)
+
+        return end
+
+    # Reads
+
+    def read(self, offset: int, bytes_max: int, *, committed: bool = False, at_least_one: bool = True) -> Fetched:
+        """Whole batches from the one that holds `offset`, up to the high watermark (`committed`: the last stable offset).
+
+        The first batch comes whatever its size, unless not `at_least_one`. Raises `OffsetOutOfRange`.
+        """
+        if not self.log_start <= offset <= self.high_watermark:
+            raise OffsetOutOfRange(f"{offset} is not between {self.log_start} and {self.high_watermark}")
+        stable = self.last_stable
+        before = stable if committed else self.high_watermark
+        if offset >= before:
+            return Fetched([], 0, [], self.high_watermark, stable, self.log_start)
+        tail = self.around.tails.get(self)
+        found = tail.read(offset, before, bytes_max) if tail is not None else None
+        buffers: list[bytes | memoryview]
+        if found is not None:
+            buffers, size = list(found[0]), found[1]
+        else:
+            chunk = self._read_files(offset, before, bytes_max)
+            buffers, size = [chunk] if len(chunk) else [], len(chunk)
+        if size > bytes_max and not at_least_one:
+            return Fetched([], 0, [], self.high_watermark, stable, self.log_start)
+        aborted = self._aborted(offset, before) if committed else []
+        return Fetched(buffers, size, aborted, self.high_watermark, stable, self.log_start)
+
+    def _read_files(self, offset: int, before: int, bytes_max: int) -> memoryview:
+        at = self._segment_of(offset)
+        while at < len(self.segments):
+            chunk = self._read_segment(self.segments[at], offset, before, bytes_max)
+            if len(chunk):
+                return chunk
+            at += 1
+        return memoryview(b"")
+
+    def _read_segment(self, segment: Segment, offset: int, before: int, bytes_max: int) -> memoryview:
+        """One piece of the file: from the first batch that ends at or after `offset`."""
+        opened = self.around.opened
+        if not segment.created:
+            return memoryview(b"")
+        position = self._position(segment, offset)
+        for start, batch, _ in scan(opened, segment, position):
+            if batch.base_offset >= before:
+                break
+            if batch.last_offset < offset:
+                continue
+            size = max(batch.size_bytes, min(bytes_max, segment.size - start))
+            chunk = memoryview(opened.files.read(opened.handle(segment.path()), start, size))
+            return chunk[: _whole(chunk, before)]
+        return memoryview(b"")
+
+    def _segment_of(self, offset: int) -> int:
+        """The index of the segment that may hold `offset`."""
+        low, high = 0, len(self.segments)
+        while low < high:
+            middle = (low + high) // 2
+            if self.segments[middle].base <= offset:
+                low = middle + 1
+            else:
+                high = middle
+        return max(0, low - 1)
+
+    def _position(self, segment: Segment, offset: int) -> int:
+        return self._indexes(segment)[0].position(offset)
+
+    def _indexes(self, segment: Segment):  # type: ignore[no-untyped-def]
+        opened = self.around.opened
+        try:
+            return segment.indexes(opened.files)
+        except (ValueError, FileNotFoundError):
+            segment.rebuild(opened, self.topic.config.index_interval_bytes)
+            return segment.indexes(opened.files)
+
+    def _aborted(self, offset: int, before: int) -> list[tuple[int, int]]:
+        """The aborted transactions with records between the two."""
+        found = []
+        for segment in self.segments[self._segment_of(offset) :]:
+            for entry in segment.aborted_in(self.around.opened.files):
+                if entry.last_offset >= offset and entry.first_offset < before:
+                    found.append((entry.producer_id, entry.first_offset))
+                if entry.last_stable >= before:
+                    return found
+        return found
+
+    async def find(self, timestamp_ms: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record at or after the time, below the high watermark."""
+        opened = self.around.opened
+        for segment in tuple(self.segments):
+            if segment.max_timestamp < timestamp_ms or not segment.created:
+                continue
+            index, times = self._indexes(segment)
+            for _, batch, data in scan(opened, segment, index.position(times.offset(timestamp_ms))):
+                if batch.base_offset >= self.high_watermark:
+                    return None
+                if batch.max_timestamp < timestamp_ms or batch.last_offset < self.log_start:
+                    continue
+                for record in records_in(data):
+                    if record.timestamp_ms >= timestamp_ms and record.offset >= self.log_start:
+                        return record.offset, record.timestamp_ms
+            await asyncio.sleep(0)
+        return None
+
+    async def max_timestamp(self) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record with the greatest time."""
+        greatest = max((segment.max_timestamp for segment in self.segments if segment.size), default=-1)
+        return await self.find(greatest) if greatest >= 0 else None
+
+    def epoch_end(self, epoch: int) -> tuple[int, int]:
+        """(the greatest epoch up to `epoch`, where it ends); (-1, -1) where there is none."""
+        found = -1
+        for at, (known, _) in enumerate(self.epochs):
+            if known <= epoch:
+                found = at
+        if found < 0:
+            return -1, -1
+        if found + 1 < len(self.epochs):
+            return self.epochs[found][0], self.epochs[found + 1][1]
+        return self.epochs[found][0], self.end
+
+
+def _whole(chunk: memoryview, before: int) -> int:
+    """How many of its bytes are whole batches that begin below `before`."""
+    at: int = 0
+    end = len(chunk)
+    while end - at >= HEAD_BYTES:
+        base_offset, length, _ = HEAD.unpack_from(chunk, at)
+        if base_offset >= before or at + length + OVERHEAD_BYTES > end:
+            break
+        at += length + OVERHEAD_BYTES
+    return at

@@ -1,0 +1,363 @@
+"""From files back to a partition.
+
+After a clean stop everything is known from one file and no segment is read. After anything else the segments from the last
+checkpoint on are scanned batch by batch: the first one whose length, order or checksum is wrong ends the log, and what follows
+was never acknowledged, or stands in the commit journal, which is then put back on. Indexes of what was scanned and the state
+of the producers are made again, from the newest snapshot that lies before.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from mainspring.core.crash import crash_point
+
+from .errors import CorruptBatch, InvalidRecord
+from .files import Files, OpenFiles, read_all, write_all
+from .indexes import TimeIndex
+from .producers import Producers
+from .records import Batch, batches_in, is_intact, marker_in
+from .segments import INDEX, LOG, SNAPSHOT, SUFFIXES, TIME_INDEX, TRANSACTION_INDEX, Segment, scan
+
+EPOCHS_FILE = "leader-epoch-checkpoint"
+LEFT_SUFFIXES = (".tmp", ".deleted", ".cleaned")
+SWAP = ".swap"
+
+_log = logging.getLogger(__name__)
+
+
+class Loaded(msgspec.Struct):
+    """A partition's state as its files tell it."""
+
+    segments: list[Segment]
+    log_start: int
+    end: int
+    producers: Producers | None
+    epochs: tuple[tuple[int, int], ...]
+
+
+def recover(
+    opened: OpenFiles,
+    folder: str,
+    *,
+    point: int,
+    log_start: int,
+    interval_bytes: int,
+    before: int | None = None,
+    journal: Sequence[bytes | memoryview] = (),
+) -> Loaded:
+    """Reads a partition's files and mends them: what they hold afterwards is the log, durable.
+
+    `point`: all below is known to be durable and is not read. `before`: nothing from this offset on is kept. `journal`: batches
+    that were acknowledged, some of which the files may lack. Raises `OSError`.
+    """
+    files = opened.files
+    names = _tidied(files, folder)
+    segments = [Segment(folder, int(name[:20]), created=True) for name in names if name.endswith(LOG)]
+    for segment in segments:
+        segment.size = files.size(segment.path())
+    first = max(0, sum(segment.base <= point for segment in segments) - 1)
+    snapshot, states = _snapshot(files, folder, names, segments[first].base if segments else 0)
+    for at, segment in enumerate(segments[:first]):
+        until = segments[at + 1].base
+        if snapshot < until and (snapshot > segment.base or at >= 0):
+            _replay(opened, segment, states, snapshot)
+        _know(opened, segment)
+    epochs = _epochs(files, folder)
+    end = segments[first].base if segments else log_start
+    changed: list[str] = []
+    for at in range(first, len(segments)):
+        segment = segments[at]
+        if before is not None and at > first and segment.base >= before:
+            _drop(opened, segments[at:])
+            del segments[at:]
+            break
+        end, is_whole = _scan(opened, segment, max(end, segment.base), states, snapshot, interval_bytes, before)
+        changed.append(segment.path())
+        if not is_whole:
+            _drop(opened, segments[at + 1 :])
+            del segments[at + 1 :]
+            break
+    crash_point("log.recover.truncated")
+    end = max(end, log_start)
+    end = _put_back(opened, folder, segments, end, states, interval_bytes, journal)
+    _finish(opened, folder, segments[first:])
+    for name in names:
+        if name.endswith(SNAPSHOT) and int(name[:20]) > end:
+            files.delete(f"{folder}/{name}")
+    if segments:
+        log_start = max(log_start, segments[0].base)
+    return Loaded(segments, log_start, end, states if states.by_id else None, epochs)
+
+
+def _tidied(files: Files, folder: str) -> list[str]:
+    """The names in the folder, after what a crash left half done was finished or undone."""
+    names = files.names(folder)
+    swaps = [name for name in names if name.endswith(SWAP)]
+    left = [name for name in names if name.endswith(LEFT_SUFFIXES)]
+    if not swaps and not left:
+        return names
+    for name in swaps:
+        # A swap is named only once its content is durable: it takes the place of what it was made from.
+        for suffix in (INDEX, TIME_INDEX, TRANSACTION_INDEX):
+            files.delete(f"{folder}/{name[:20]}{suffix}")
+        files.rename(f"{folder}/{name}", f"{folder}/{name.removesuffix(SWAP)}")
+    for name in left:
+        files.delete(f"{folder}/{name}")
+    files.sync_folder(folder)
+    return files.names(folder)
+
+
+def _snapshot(files: Files, folder: str, names: Sequence[str], offset: int) -> tuple[int, Producers]:
+    """The newest snapshot that can be read at or below `offset`, and up to which offset it tells."""
+    for name in reversed(names):
+        if name.endswith(SNAPSHOT) and int(name[:20]) <= offset:
+            try:
+                return int(name[:20]), Producers.from_snapshot(read_all(files, f"{folder}/{name}"))
+            except ValueError:
+                _log.warning("a producer snapshot is damaged", extra={"path": f"{folder}/{name}"})
+    return -1, Producers()
+
+
+def _replay(opened: OpenFiles, segment: Segment, states: Producers, snapshot: int) -> None:
+    """Takes the producers' batches of a segment that is known to be whole."""
+    for _, batch, data in scan(opened, segment):
+        if batch.base_offset >= snapshot:
+            _remember(segment, states, batch, data)
+
+
+def _remember(segment: Segment, states: Producers, batch: Batch, data: memoryview) -> None:
+    if batch.producer_id < 0:
+        return
+    if not batch.control:
+        states.append(batch, batch.base_offset, batch.max_timestamp)
+        return
+    says = marker_in(data, 0, batch) if batch.count else None
+    if says is not None:
+        aborted = states.end(batch, batch.last_offset, says[0], says[1], batch.max_timestamp)
+        if aborted is not None and segment.aborted is not None:
+            segment.aborted.append(aborted)
+
+
+def _know(opened: OpenFiles, segment: Segment) -> None:
+    """The greatest time of a closed segment, from the end of its time index; the batches tell where that is missing."""
+    try:
+        times = TimeIndex(segment.base, read_all(opened.files, segment.path(TIME_INDEX)))
+        if times.is_sane() and len(times):
+            segment.max_timestamp, segment.max_offset = times.last()
+            return
+    except FileNotFoundError:
+        pass
+    for _, batch, _ in scan(opened, segment):
+        if batch.max_timestamp > segment.max_timestamp:
+            segment.max_timestamp, segment.max_offset = batch.max_timestamp, batch.last_offset
+
+
+def _scan(
+    opened: OpenFiles,
+    segment: Segment,
+    expected: int,
+    states: Producers,
+    snapshot: int,
+    interval_bytes: int,
+    before: int | None,
+) -> tuple[int, bool]:
+    """Checks every batch and cuts the file at the first that is none; gives the end, and whether nothing was cut."""
+    on_disk = segment.size
+    again = Segment.fresh(segment.folder, segment.base)
+    epoch = -1
+    try:
+        for at, batch, data in scan(opened, segment):
+            if batch.base_offset < expected or batch.leader_epoch < epoch:
+                break
+            if before is not None and batch.base_offset >= before:
+                break
+            if batch.magic != 2 or not is_intact(data, 0, batch):
+                break
+            if batch.base_offset >= snapshot:
+                _remember(again, states, batch, data)
+            again.add(batch, batch.base_offset, batch.size_bytes, batch.max_timestamp, interval_bytes)
+            expected, epoch = batch.next_offset, batch.leader_epoch
+            assert again.size == at + batch.size_bytes
+    except (CorruptBatch, InvalidRecord) as error:
+        _log.warning("the log ends at a damaged batch: %s", error, extra={"path": segment.path()})
+    segment.size, segment.since_index = again.size, again.since_index
+    segment.max_timestamp, segment.max_offset = again.max_timestamp, again.max_offset
+    segment.first_timestamp = again.first_timestamp
+    segment.index, segment.times, segment.aborted = again.index, again.times, again.aborted
+    if segment.size == on_disk:
+        return expected, True
+    _log.warning("cut off %d bytes behind the last whole batch", on_disk - segment.size, extra={"path": segment.path()})
+    opened.files.truncate(opened.handle(segment.path()), segment.size)
+    return expected, False
+
+
+def _put_back(
+    opened: OpenFiles,
+    folder: str,
+    segments: list[Segment],
+    end: int,
+    states: Producers,
+    interval_bytes: int,
+    journal: Iterable[bytes | memoryview],
+) -> int:
+    """Appends what the journal has and the files lack."""
+    for entry in journal:
+        for at, batch in batches_in(entry):
+            if batch.base_offset < end:
+                continue
+            if batch.base_offset > end:
+                _log.error(
+                    "the journal goes on at %d, the log ends at %d", batch.base_offset, end, extra={"path": folder}
+                )
+                return end
+            if not segments:
+                segments.append(Segment.fresh(folder, end))
+            segment = segments[-1]
+            segment.load(opened.files)
+            data = memoryview(entry)[at : at + batch.size_bytes]
+            _remember(segment, states, batch, data)
+            position = segment.add(batch, batch.base_offset, batch.size_bytes, batch.max_timestamp, interval_bytes)
+            opened.files.write(opened.handle(segment.path(), create=True), [bytes(data)], position)
+            segment.created = True
+            end = batch.next_offset
+    return end
+
+
+def _finish(opened: OpenFiles, folder: str, segments: Sequence[Segment]) -> None:
+    """Makes durable what was mended, and leaves the indexes beside all but the active segment."""
+    for segment in segments:
+        if segment.created:
+            opened.files.sync(opened.handle(segment.path()))
+    for segment in segments[:-1]:
+        for path, data in segment.index_files():
+            write_all(opened.files, path, data)
+        aborted = segment.aborted
+        segment.drop_indexes()
+        segment.aborted = aborted
+    if segments:
+        opened.files.sync_folder(folder)
+
+
+def _drop(opened: OpenFiles, segments: Sequence[Segment]) -> None:
+    for segment in segments:
+        _log.warning("a segment behind a damaged batch goes", extra={"path": segment.path()})
+        for suffix in SUFFIXES:
+            opened.close(segment.path(suffix))
+            opened.files.delete(segment.path(suffix))
+
+
+def _epochs(files: Files, folder: str) -> tuple[tuple[int, int], ...]:
+    try:
+        return parse_epochs(read_all(files, f"{folder}/{EPOCHS_FILE}").decode())
+    except FileNotFoundError:
+        return ((0, 0),)
+    except ValueError:
+        _log.warning("the leader epochs are damaged", extra={"path": folder})
+        return ((0, 0),)
+
+
+def parse_epochs(text: str) -> tuple[tuple[int, int], ...]:
+    """Raises `ValueError` for what is no file of leader epochs."""
+    lines = text.split("\n")
+    if lines[0] != "0" or int(lines[1]) != len(lines) - 3:
+        raise ValueError("not a checkpoint of leader epochs")
+    return tuple((int(epoch), int(start)) for epoch, start in (line.split() for line in lines[2:-1])) or ((0, 0),)
+
+
+def format_epochs(epochs: Sequence[tuple[int, int]]) -> bytes:
+    lines = ["0", str(len(epochs)), *(f"{epoch} {start}" for epoch, start in epochs)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def parse_offsets(text: str) -> dict[str, int]:
+    """Partition folder to offset, from a checkpoint in Kafka's form. Raises `ValueError`."""
+    lines = text.split("\n")
+    if lines[0] != "0" or int(lines[1]) != len(lines) - 3:
+        raise ValueError("not a checkpoint of offsets")
+    found = {}
+    for line in lines[2:-1]:
+        topic, index, offset = line.split()
+        found[f"{topic}-{index}"] = int(offset)
+    return found
+
+
+def format_offsets(offsets: Iterable[tuple[str, int, int]]) -> bytes:
+    """(topic, partition, offset) in Kafka's form."""
+    lines = [f"{topic} {index} {offset}" for topic, index, offset in offsets]
+    return ("\n".join(["0", str(len(lines)), *lines]) + "\n").encode()
+
+
+class CleanSegment(msgspec.Struct, array_like=True):
+    base: int
+    size: int
+    max_timestamp: int
+    max_offset: int
+    first_timestamp: int
+    since_index: int
+
+
+class CleanPartition(msgspec.Struct, array_like=True):
+    """What a clean stop knows of a partition."""
+
+    log_start: int
+    end: int
+    epochs: tuple[tuple[int, int], ...]
+    segments: list[CleanSegment]
+    producers: bytes
+    kept: list[tuple[int, list[tuple[int, int, int, int]]]]
+
+
+def to_clean(
+    segments: Sequence[Segment],
+    log_start: int,
+    end: int,
+    epochs: tuple[tuple[int, int], ...],
+    producers: Producers | None,
+) -> CleanPartition:
+    return CleanPartition(
+        log_start,
+        end,
+        epochs,
+        [
+            CleanSegment(
+                segment.base,
+                segment.size,
+                segment.max_timestamp,
+                segment.max_offset,
+                segment.first_timestamp,
+                segment.since_index,
+            )
+            for segment in segments
+            if segment.created
+        ],
+        producers.to_snapshot() if producers is not None else b"",
+        producers.kept() if producers is not None else [],  # type: ignore[arg-type]
+    )
+
+
+def from_clean(files: Files, folder: str, clean: CleanPartition) -> Loaded | None:
+    """The state as it was; None where the active segment is not as it was left, so that it must be read."""
+    segments: list[Segment] = []
+    for known in clean.segments:
+        segment = Segment(folder, known.base, created=True)
+        segment.size, segment.since_index = known.size, known.since_index
+        segment.max_timestamp, segment.max_offset = known.max_timestamp, known.max_offset
+        segment.first_timestamp = known.first_timestamp
+        segments.append(segment)
+    producers: Producers | None = None
+    try:
+        if segments and files.size(segments[-1].path()) != segments[-1].size:
+            return None
+        if clean.producers:
+            producers = Producers.from_snapshot(clean.producers)
+            producers.keep(clean.kept)
+    except (ValueError, FileNotFoundError):
+        return None
+    return Loaded(segments, clean.log_start, clean.end, producers, clean.epochs)
+
+
+def decode_clean(data: bytes) -> dict[str, CleanPartition]:
+    """Folder name to `CleanPartition`. Raises `msgspec.DecodeError`."""
+    return msgspec.msgpack.decode(data, type=dict[str, CleanPartition])

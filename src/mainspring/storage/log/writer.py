@@ -1,0 +1,409 @@
+"""The one writer of a data directory: everything that changes its files happens here, in order, in one thread.
+
+Appends queue up while a commit is on its way to the disk; the next commit takes them all. A commit writes every partition's
+batches in one call each and then makes them durable: up to four files are synced one by one, more go to the commit journal as
+well and cost one sync. Under `flush.policy=async` a commit ends with the write.
+
+A failed write or sync spoils its partition, not the others: nothing of it is written again until the engine has brought the
+file back to what is known to be durable. A failed sync is never repeated as if it had not happened, since the kernel may
+have dropped the pages that it could not write.
+
+Other work on the files (rolls, deletions, checkpoints) comes through `call` and keeps its place in the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mainspring.core.crash import crash_point
+
+from .errors import LogError, StorageFailed
+from .files import Files, OpenFiles, replace
+from .journal import Journal
+from .model import ACKS_LEADER, Appending
+from .settings import FlushPolicy, LogSettings
+
+if TYPE_CHECKING:
+    from .partition import Partition
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+COMMIT_APPENDS_MAX = 16_384
+COMMIT_BYTES_MAX = 32 << 20
+SYNCS_AT_ONCE = 4
+
+
+class SyncFailed(StorageFailed):
+    """What was written may or may not be on the disk: the partition stays closed for this process's life."""
+
+
+class _Job:
+    __slots__ = ("args", "done", "function")
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], done: asyncio.Future[Any] | None) -> None:
+        self.function, self.args, self.done = function, args, done
+
+
+class _Run:
+    """The batches of one segment in one commit."""
+
+    __slots__ = ("at", "buffers", "items", "partition", "segment")
+
+    def __init__(self, item: Appending) -> None:
+        assert item.segment is not None
+        self.partition, self.segment, self.at = item.partition, item.segment, item.position
+        self.items: list[Appending] = []
+        self.buffers: list[bytes] = []
+
+
+class Writer:
+    """The writer's work, without its thread: `ThreadedWriter` and `InlineWriter` drive it."""
+
+    def __init__(
+        self,
+        folder: str,
+        files: Files,
+        settings: LogSettings,
+        deliver: Callable[[Callable[[], None]], object],
+        finished: Callable[[Sequence[Appending]], None],
+    ) -> None:
+        """`deliver` runs a call on the event loop; `finished` is called there with the appends that are settled."""
+        self.folder = folder
+        self.files = files
+        self.opened = OpenFiles(files, max(16, settings.open_files_max // 2))
+        self.queued_bytes = 0
+        """Of appends that are not settled; kept by the loop."""
+        self.commits = self.syncs = 0
+        self.next_generation = 0
+        self._settings = settings
+        self._syncs_commit = settings.flush_policy is FlushPolicy.COMMIT
+        self._deliver = deliver
+        self._finished = finished
+        self._journal: Journal | None = None
+        self._dirty: dict[str, Partition | None] = {}
+        self._dirty_folders: set[str] = set()
+
+    def work(self, items: deque[Appending | _Job]) -> None:
+        """Does all of `items` in order, appends that follow each other in one commit."""
+        appends: list[Appending] = []
+        size = 0
+        while items:
+            item = items.popleft()
+            if type(item) is Appending:
+                appends.append(item)
+                size += len(item.data)
+                if len(appends) < COMMIT_APPENDS_MAX and size < COMMIT_BYTES_MAX:
+                    continue
+            if appends:
+                self._commit(appends)
+                appends, size = [], 0
+            if isinstance(item, _Job):
+                self._run_job(item)
+        if appends:
+            self._commit(appends)
+
+    def _run_job(self, job: _Job) -> None:
+        result, error = None, None
+        try:
+            result = job.function(*job.args)
+        except Exception as raised:
+            error = raised
+            if job.done is None:
+                _log.exception("work on the log's files failed")
+        done = job.done
+        if done is not None:
+            self._deliver(lambda: _answer(done, result, error))
+
+    # Appends
+
+    def _commit(self, appends: list[Appending]) -> None:
+        self.commits += 1
+        runs: dict[int, _Run] = {}
+        for item in appends:
+            run = runs.get(id(item.segment))
+            if run is None:
+                run = runs[id(item.segment)] = _Run(item)
+            run.items.append(item)
+            run.buffers.append(item.data)
+        written = [run for run in runs.values() if self._write(run)]
+        crash_point("log.append.written")
+        if not self._syncs_commit:
+            self._mark_dirty(written)
+            self._done(appends)
+            return
+        early = [item for item in appends if item.acks == ACKS_LEADER and item.error is None]
+        if early:
+            self._deliver(lambda: _settle(early))
+        journal = self._journal
+        if len(written) <= self._settings.journal_files_min or (journal is not None and not journal.intact):
+            self._sync_each(written)
+        else:
+            self._sync_journal(written)
+        crash_point("log.append.synced")
+        self._done(appends)
+        journal = self._journal
+        if journal is not None and (journal.size > self._settings.journal_bytes or not journal.intact):
+            self._trim()
+
+    def _done(self, appends: list[Appending]) -> None:
+        self._deliver(lambda: self._finished(appends))
+
+    def _write(self, run: _Run) -> bool:
+        partition, segment = run.partition, run.segment
+        if partition.write_error is None:
+            try:
+                if not segment.created:
+                    self._dirty_folders.add(segment.folder)
+                self.files.write(self.opened.handle(segment.path(), create=not segment.created), run.buffers, run.at)
+                segment.created = True
+            except OSError as error:
+                self._spoil(partition, StorageFailed(_why(error)))
+        if partition.write_error is None:
+            return True
+        for item in run.items:
+            item.error = partition.write_error
+        return False
+
+    def _spoil(self, partition: Partition, error: LogError) -> None:
+        partition.write_error = error
+        _log.error("a partition cannot be written: %s", error, extra={"partition": partition.name})
+
+    def _sync_each(self, runs: list[_Run]) -> None:
+        handles = [self.opened.handle(run.segment.path()) for run in runs]
+        errors = list(self._sync_all(handles))
+        self.syncs += len(runs)
+        for run, error in zip(runs, errors, strict=True):
+            folder = run.segment.folder
+            if error is None and folder in self._dirty_folders:
+                crash_point("log.roll.created")
+                error = self._sync_folder(folder)
+            if error is None and run.partition.write_error is None:
+                self._dirty.pop(run.segment.path(), None)
+                continue
+            self._sync_failed(run, error)
+
+    def _sync_all(self, handles: list[int]) -> Iterable[OSError | None]:
+        return map(self._sync_one, handles)
+
+    def _sync_one(self, handle: int) -> OSError | None:
+        try:
+            self.files.sync(handle)
+        except OSError as error:
+            return error
+        return None
+
+    def _sync_folder(self, folder: str) -> OSError | None:
+        try:
+            self.files.sync_folder(folder)
+        except OSError as error:
+            return error
+        self._dirty_folders.discard(folder)
+        return None
+
+    def _sync_journal(self, runs: list[_Run]) -> None:
+        try:
+            if self._journal is None:
+                self._journal = Journal(self.files, self.folder, self.next_generation)
+                self.next_generation += 1
+            self._journal.write([(run.partition.topic.id, run.partition.index, run.buffers) for run in runs])
+            crash_point("log.journal.written")
+            self.syncs += 1
+            self._journal.sync()
+        except OSError as error:
+            # Nothing behind a damaged entry would be read: this journal is written no more, and trimmed as soon as may be.
+            _log.error("the commit journal cannot be written: %s", error, extra={"folder": self.folder})
+            if self._journal is not None:
+                self._journal.intact = False
+            self._sync_each(runs)
+            return
+        self._mark_dirty(runs)
+
+    def _sync_failed(self, run: _Run, error: OSError | None) -> None:
+        if error is not None:
+            self._spoil(run.partition, SyncFailed(_why(error)))
+        for item in run.items:
+            item.error = run.partition.write_error
+
+    def _mark_dirty(self, runs: list[_Run]) -> None:
+        for run in runs:
+            self._dirty[run.segment.path()] = run.partition
+
+    # Jobs
+
+    def write_index_files(self, partition: Partition, found: list[tuple[str, bytes]]) -> None:
+        """Writes what a segment that is closed leaves beside it; synced by the next checkpoint."""
+        for path, data in found:
+            handle = self.files.open(path, create=True)
+            try:
+                self.files.truncate(handle, 0)
+                self.files.write(handle, [data], 0)
+            finally:
+                self.files.close(handle)
+            self._dirty[path] = partition
+            self._dirty_folders.add(partition.folder)
+        crash_point("log.roll.indexed")
+
+    def forget(self, paths: Sequence[str]) -> None:
+        """Closes files that are going to be renamed or deleted, and syncs them no more."""
+        for path in paths:
+            self.opened.close(path)
+            self._dirty.pop(path, None)
+
+    def checkpoint(self, points: Callable[[], bytes] | None, points_path: str) -> None:
+        """Syncs all that is dirty, writes down from where a restart must read, and gives up the journal. Raises `OSError`."""
+        data = points() if points is not None else None
+        self._trim()
+        crash_point("log.checkpoint.synced")
+        if data is not None:
+            replace(self.files, points_path, data)
+
+    def _trim(self) -> None:
+        """Syncs every dirty file; the journal has then nothing left to keep."""
+        dirty, self._dirty = self._dirty, {}
+        folders, self._dirty_folders = self._dirty_folders, set()
+        failed = False
+        for path, partition in dirty.items():
+            try:
+                self.files.sync(self.opened.handle(path))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                failed = True
+                if partition is not None:
+                    self._spoil(partition, SyncFailed(_why(error)))
+        for folder in folders:
+            try:
+                self.files.sync_folder(folder)
+            except FileNotFoundError:
+                continue
+        self.syncs += len(dirty) + len(folders)
+        if self._journal is None or failed:
+            return
+        self._journal.close()
+        crash_point("log.journal.trimmed")
+        self._journal = Journal(self.files, self.folder, self.next_generation, self._journal.path)
+        self.next_generation += 1
+
+    def close(self) -> None:
+        """Closes all files; the journal is deleted, since a checkpoint came before."""
+        if self._journal is not None:
+            self._journal.close()
+            if not self._dirty:
+                self.files.delete(self._journal.path)
+            self._journal = None
+        self.opened.close_all()
+
+
+class ThreadedWriter(Writer):
+    """A writer in its own thread."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._queue: SimpleQueue[Appending | _Job | None] = SimpleQueue()
+        self._pool: ThreadPoolExecutor | None = None
+        self._thread = Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, appending: Appending) -> None:
+        self._queue.put(appending)
+
+    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Runs `function` after everything that was put before; its result on the loop."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Job(function, args, done))
+        return done
+
+    def tell(self, function: Callable[..., object], *args: Any) -> None:
+        """As `call`, where nobody waits: an error is logged."""
+        self._queue.put(_Job(function, args, None))
+
+    async def stop(self) -> None:
+        """Ends the thread after everything that was put before."""
+        await self.call(self.close)
+        self._queue.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _sync_all(self, handles: list[int]) -> Iterable[OSError | None]:
+        if len(handles) == 1:
+            return map(self._sync_one, handles)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE, "log-sync")
+        return self._pool.map(self._sync_one, handles)
+
+    def _run(self) -> None:
+        queue = self._queue
+        items: deque[Appending | _Job] = deque()
+        while True:
+            item = queue.get()
+            if item is None:
+                return
+            items.append(item)
+            for _ in range(min(queue.qsize(), COMMIT_APPENDS_MAX)):
+                item = queue.get()
+                if item is None:
+                    self.work(items)
+                    return
+                items.append(item)
+            self.work(items)
+
+
+class InlineWriter(Writer):
+    """A writer without a thread, which works at the loop's next turn: for a simulation that must repeat itself."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._items: deque[Appending | _Job] = deque()
+        self._scheduled = False
+
+    def put(self, appending: Appending) -> None:
+        self._push(appending)
+
+    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._push(_Job(function, args, done))
+        return done
+
+    def tell(self, function: Callable[..., object], *args: Any) -> None:
+        self._push(_Job(function, args, None))
+
+    async def stop(self) -> None:
+        await self.call(self.close)
+
+    def _push(self, item: Appending | _Job) -> None:
+        self._items.append(item)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        self.work(self._items)
+
+
+def _settle(appends: Sequence[Appending]) -> None:
+    for item in appends:
+        item.settle()
+
+
+def _answer(done: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(result)
+
+
+def _why(error: OSError) -> str:
+    return f"{error.strerror or error} ({errno.errorcode.get(error.errno or 0, 'unknown')})"
