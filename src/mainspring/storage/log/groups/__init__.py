@@ -1,8 +1,8 @@
 """Coordinators of groups: who reads which partition, and how far each group has come.
 
-Every coordinator is a pure state machine (`classic`, `consumer`, `share`, `offsets`): a message or a tick goes in with the time,
-answers and records come out. `service.Groups` binds them to the engine: a transition is written to `__consumer_offsets`, and its
-answer leaves when that record is durable. Kafka clients reach it through `kafka/group_keys.py`; Python in this process so:
+Every coordinator is a pure state machine (`classic`, `consumer`, `share`, `offsets`): a message or a tick goes in with the
+time, answers and records come out. `service.Groups` binds them to the engine: a transition is written to `__consumer_offsets`,
+and its answer leaves when that record is durable. Kafka clients come by `kafka/group_keys.py`; Python in this process so:
 
     groups = Groups(engine, clock, settings, random)              # await groups.start(); await groups.stop()
 

@@ -1,0 +1,27 @@
+"""What an operator may say about groups, under Kafka's own broker property names with their unit at the end."""
+
+import msgspec
+
+
+class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`initial_rebalance_delay_ms` is 0 where one process holds everything, and 3,000 in a cluster."""
+
+    session_timeout_ms_min: int = 6_000
+    session_timeout_ms_max: int = 1_800_000
+    initial_rebalance_delay_ms: int = 0
+    group_members_max: int = 10_000
+    new_member_join_timeout_ms: int = 300_000
+    offset_metadata_bytes_max: int = 4_096
+    offsets_retention_ms: int = 604_800_000
+    offsets_check_interval_ms: int = 600_000
+    consumer_session_timeout_ms: int = 45_000
+    consumer_heartbeat_interval_ms: int = 5_000
+    consumer_members_max: int = 10_000
+    consumer_regex_refresh_ms: int = 10_000
+    share_session_timeout_ms: int = 45_000
+    share_heartbeat_interval_ms: int = 5_000
+    share_members_max: int = 200
+    share_record_lock_ms: int = 30_000
+    share_deliveries_max: int = 5
+    share_in_flight_max: int = 2_000
+    internal_partitions: int = 50
