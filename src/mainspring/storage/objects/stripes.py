@@ -1,0 +1,379 @@
+"""Stripes on disks: a payload goes out as k+m shards on as many disks, and comes back from any k of them.
+
+An intact read touches only the data shards that hold what is asked for, and of those only the blocks. A shard that is
+missing, differs from its CRCs, or is late (three times its disk's 99th percentile) is replaced from parity at once, and its
+stripe is handed to healing. Fewer than k good shards are an `InternalError`, with the shards named in the log, never bytes.
+
+A write counts once k+1 shards (k without parity) are durable; what failed to be written is healed like what was lost.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from typing import TypeVar
+
+import msgspec
+from awscrt.checksums import crc32c  # type: ignore[import-untyped]
+
+from mainspring.core.clock import Clock
+from mainspring.core.crash import crash_point
+from mainspring.core.ports import Database
+from mainspring.storage.objects import extents, references
+from mainspring.storage.objects.erasure import CODEC_BYTES, Profile, decode, default_profile, encode, shard_length
+from mainspring.storage.objects.errors import InternalError, ServiceUnavailable, StorageFull
+from mainspring.storage.objects.extents import Damage
+from mainspring.storage.objects.references import Stripe
+from mainspring.storage.objects.settings import ObjectsSettings
+from mainspring.storage.objects.volumes import FULL, Disk, Lost, Place, Segment
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+IDS_AT_ONCE = 4096
+KNOWN_MAX = 8192
+TRIES = 3
+FULL_AGAIN_S = 1.0
+WHOLE_READ = 1 << 62
+
+Bad = Callable[[Stripe], None]
+
+
+class Written(msgspec.Struct):
+    """A stripe whose shards are written; its segments are pinned until `release`."""
+
+    stripe: Stripe
+    pinned: list[Segment]
+
+
+class StripeStore:
+    """All live disks of this process. `on_bad` is told of every stripe that a shard was missing from."""
+
+    def __init__(
+        self, database: Database, clock: Clock, settings: ObjectsSettings, threads: ThreadPoolExecutor, on_bad: Bad
+    ) -> None:
+        self.disks: dict[int, Disk] = {}
+        self.degraded_reads = self.bad_shards = 0
+        self._database = database
+        self._clock = clock
+        self._settings = settings
+        self._threads = threads
+        self._on_bad = on_bad
+        self._ids = range(0)
+        self._reserving = asyncio.Lock()
+        self._known: OrderedDict[int, Stripe] = OrderedDict()
+        self._space: dict[int, tuple[int, bool]] = {}
+        self._turn = 0
+
+    # Writing
+
+    async def write(self, payload: bytes, wanted: Profile | None = None) -> Written:
+        """Writes the shards of `payload`, not yet durably. Raises `StorageFull` or `ServiceUnavailable`."""
+        full = False
+        for _ in range(TRIES):
+            profile, disks = self.choose(wanted)
+            fragments = await self._run(encode, payload, profile)
+            blank = Stripe(await self._next_id(), *profile, len(payload), (None,) * profile.shards)
+            targets = list(zip(range(profile.shards), disks, fragments, strict=True))
+            written, full = await self.write_shards(blank, targets)
+            if sum(place is not None for place in written.stripe.places) >= profile.written_min:
+                return written
+            self.release([written])
+        raise StorageFull() if full else ServiceUnavailable("the shards could not be written")
+
+    async def write_shards(self, stripe: Stripe, targets: Sequence[tuple[int, Disk, bytes]]) -> tuple[Written, bool]:
+        """Writes fragments of `stripe`, given as (index, disk, fragment); a failed one has no place in what comes back.
+
+        Also gives whether a disk was full.
+        """
+        places = list(stripe.places)
+        pinned: list[Segment] = []
+        errors = await asyncio.gather(
+            *(self._write_shard(stripe, index, disk, fragment, places, pinned) for index, disk, fragment in targets)
+        )
+        crash_point("objects.shards.written")
+        return Written(msgspec.structs.replace(stripe, places=tuple(places)), pinned), "full" in errors
+
+    async def _write_shard(
+        self, stripe: Stripe, index: int, disk: Disk, fragment: bytes, places: list[Place | None], pinned: list[Segment]
+    ) -> str:
+        codec = CODEC_BYTES if stripe.m else 0
+        length = len(fragment) - codec
+        try:
+            place, segment = await disk.reserve(extents.extent_bytes(length, codec), self._begin_segment)
+            pinned.append(segment)
+            header = extents.Header(
+                stripe.id, index, stripe.k, stripe.m, codec, stripe.size, length, self._clock.wall_ns() // 1000, disk.id
+            )
+            await self._run(_write_extent, disk, segment, header, fragment, place.offset)
+        except OSError as error:
+            return self._failed(disk, error)
+        places[index] = place
+        return ""
+
+    async def sync(self, written: Sequence[Written]) -> None:
+        """Makes stripes durable. Shards on a disk that fails lose their place; raises `ServiceUnavailable` where too few
+        are left."""
+        dirty = {(place.disk, place.segment) for one in written for place in one.stripe.places if place is not None}
+        failed = {where for where in await asyncio.gather(*(self._sync(*where) for where in dirty)) if where}
+        crash_point("objects.shards.synced")
+        if not failed:
+            return
+        for one in written:
+            places = tuple(
+                None if place is not None and (place.disk, place.segment) in failed else place
+                for place in one.stripe.places
+            )
+            one.stripe = msgspec.structs.replace(one.stripe, places=places)
+            if sum(place is not None for place in places) < one.stripe.profile.written_min:
+                raise ServiceUnavailable("the shards could not be made durable")
+
+    async def _sync(self, disk_id: int, segment_number: int) -> tuple[int, int] | None:
+        disk = self.disks.get(disk_id)
+        if disk is None:
+            return disk_id, segment_number
+        try:
+            await disk.sync(disk.segments[segment_number])
+        except (OSError, KeyError) as error:
+            self._failed(disk, error)
+            return disk_id, segment_number
+        return None
+
+    def release(self, written: Iterable[Written]) -> None:
+        """Lets compaction have the segments again: the stripes are referred to by now, or never will be."""
+        for one in written:
+            for segment in one.pinned:
+                segment.pins -= 1
+            one.pinned.clear()
+            if None in one.stripe.places:
+                self._on_bad(one.stripe)
+
+    def choose(
+        self, wanted: Profile | None = None, without: frozenset[int] = frozenset()
+    ) -> tuple[Profile, list[Disk]]:
+        """A profile and a disk for each of its shards: `wanted` where enough disks are live, else what they allow.
+
+        No zone gets more than m shards where the zones allow it. Raises `StorageFull` where no disk has room.
+        """
+        disks = [disk for disk in self.disks.values() if disk.id not in without and self._has_room(disk)]
+        if not disks:
+            raise StorageFull() if self.disks else ServiceUnavailable("no disk is there")
+        profile = wanted if wanted is not None and wanted.shards <= len(disks) else default_profile(len(disks))
+        self._turn += 1
+        turned = disks[self._turn % len(disks) :] + disks[: self._turn % len(disks)]
+        return profile, spread(turned, profile)
+
+    def _has_room(self, disk: Disk) -> bool:
+        if disk.draining or disk.lost is not None:
+            return False
+        now_ns = self._clock.mono_ns()
+        until_ns, roomy = self._space.get(disk.id, (0, True))
+        if now_ns >= until_ns:
+            try:
+                free_bytes, total_bytes = disk.space()
+            except OSError as error:
+                self._failed(disk, error)
+                return False
+            floor = min(total_bytes * self._settings.free_share_min, self._settings.free_bytes_enough)
+            roomy = free_bytes > floor
+            self._space[disk.id] = (now_ns + int(FULL_AGAIN_S * 1e9), roomy)
+        return roomy
+
+    def _failed(self, disk: Disk, error: Exception) -> str:
+        if isinstance(error, OSError) and error.errno in FULL:
+            self._space[disk.id] = (self._clock.mono_ns() + int(FULL_AGAIN_S * 1e9), False)
+            return "full"
+        log.error("disk %d (%s) is lost: %s", disk.id, disk.directory, error)
+        disk.fail(str(error))
+        return "lost"
+
+    async def _begin_segment(self, disk: int, segment: int) -> None:
+        await self._database.write(references.begin_segment, disk, segment)
+
+    async def _next_id(self) -> int:
+        while not self._ids:
+            async with self._reserving:
+                if not self._ids:
+                    first = await self._database.write(references.reserve_ids, IDS_AT_ONCE)
+                    self._ids = range(first, first + IDS_AT_ONCE)
+        id, self._ids = self._ids[0], self._ids[1:]
+        return id
+
+    # Reading
+
+    def read_cached(self, stripe: Stripe, start: int, stop: int, crc: int) -> bytes | None:
+        """Bytes [start, stop) of the payload at once, where one shard has them all and the page cache has that."""
+        length = shard_length(stripe.size, stripe.k)
+        index, offset = divmod(start, length)
+        if offset + stop - start > length:
+            return None
+        place = stripe.places[index]
+        disk = None if place is None else self.disks.get(place.disk)
+        if place is None or disk is None:
+            return None
+        begin = extents.HEADER_BYTES + (CODEC_BYTES if stripe.m else 0)
+        try:
+            data = disk.read_cached(place, stop - start, begin + offset)
+        except Lost:
+            return None
+        return data if data is not None and crc32c(data) == crc else None
+
+    async def read(self, id: int, start: int, stop: int) -> bytes | memoryview:
+        """Bytes [start, stop) of the payload of stripe `id`. Raises `InternalError`."""
+        stripe = await self.find(id)
+        try:
+            return await self._read(stripe, start, stop)
+        except InternalError:
+            self._known.pop(id, None)
+            again = await self.find(id)
+            if again.places == stripe.places:
+                raise
+            return await self._read(again, start, stop)
+
+    async def find(self, id: int) -> Stripe:
+        """Where stripe `id` lies. Raises `InternalError` where there is none."""
+        known = self._known.get(id)
+        if known is not None:
+            return known
+        found = await self._database.read(references.load, id)
+        if found is None:
+            raise InternalError(f"stripe {id} is gone")
+        self.learn(found)
+        return found
+
+    def learn(self, stripe: Stripe) -> None:
+        """Remembers where a stripe lies, as its row says."""
+        self._known[stripe.id] = stripe
+        if len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+
+    def forget(self, id: int) -> None:
+        self._known.pop(id, None)
+
+    async def _read(self, stripe: Stripe, start: int, stop: int) -> bytes | memoryview:
+        if start >= stop:
+            return b""
+        length = shard_length(stripe.size, stripe.k)
+        first, last = start // length, (stop - 1) // length
+        wanted = {
+            index: (max(0, start - index * length), min(length, stop - index * length))
+            for index in range(first, last + 1)
+        }
+        tasks = {index: asyncio.create_task(self._read_part(stripe, index, *span)) for index, span in wanted.items()}
+        late_s = max((self._late_s(stripe, index) for index in wanted), default=1.0) if stripe.m else None
+        await asyncio.wait(tasks.values(), timeout=late_s)
+        if all(task.done() and task.exception() is None for task in tasks.values()):
+            parts = [task.result() for task in tasks.values()]
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        for index, task in tasks.items():
+            if not task.done():
+                task.add_done_callback(_read_the_exception)
+            elif (error := task.exception()) is not None and not isinstance(error, Damage | Lost | OSError):
+                raise error
+            if not task.done() or task.exception() is not None:
+                self._note_bad(stripe, index, task)
+        self._on_bad(stripe)
+        self.degraded_reads += 1
+        payload = await self.payload(stripe)
+        return memoryview(payload)[start:stop]
+
+    def _note_bad(self, stripe: Stripe, index: int, task: "asyncio.Task[bytes]") -> None:
+        self.bad_shards += 1
+        reason = task.exception() if task.done() else "late"
+        log.warning("stripe %d, shard %d at %s: %s", stripe.id, index, stripe.places[index], reason)
+
+    def _late_s(self, stripe: Stripe, index: int) -> float:
+        place = stripe.places[index]
+        disk = None if place is None else self.disks.get(place.disk)
+        return 0.0 if disk is None else disk.latencies.late_s
+
+    async def _read_part(self, stripe: Stripe, index: int, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of one shard, checked. Raises `Damage`, `Lost` or `OSError`."""
+        disk, place = self._disk_of(stripe, index)
+        length = shard_length(stripe.size, stripe.k)
+        codec = CODEC_BYTES if stripe.m else 0
+        begin, blocks_bytes, table_at, table_bytes = extents.window(length, codec, start, stop)
+        began_ns = self._clock.mono_ns()
+        if begin + blocks_bytes == extents.HEADER_BYTES + codec + length:
+            # Up to the shard's end, so that the table follows: one read for both.
+            both = await disk.read(place, table_at + table_bytes - begin, begin)
+            view = memoryview(both)
+            table_from = table_at - begin
+            blocks, table = view[:blocks_bytes], bytes(view[table_from : table_from + table_bytes])
+        else:
+            blocks = memoryview(await disk.read(place, blocks_bytes, begin))
+            table = await disk.read(place, table_bytes, table_at)
+        disk.latencies.note((self._clock.mono_ns() - began_ns) / 1e9)
+        skipped = start - start // extents.BLOCK * extents.BLOCK
+        if len(blocks) != blocks_bytes:
+            raise Damage("cut short")
+        if blocks_bytes > 4 * extents.BLOCK:
+            await self._run(extents.check_blocks, blocks, table)
+        else:
+            extents.check_blocks(blocks, table)
+        return bytes(blocks[skipped : skipped + stop - start])
+
+    async def payload(self, stripe: Stripe) -> bytes:
+        """The whole payload from any k good shards. Raises `InternalError` where there are fewer."""
+        fragments, missing = await self.fragments(stripe, stripe.k)
+        if len(fragments) < stripe.k:
+            log.error("stripe %d cannot be read: of %s the shards %s are missing", stripe.id, stripe.profile, missing)
+            raise InternalError(stripe=stripe.id, missing_shards=sorted(missing))
+        return await self._run(decode, [fragments[index] for index in sorted(fragments)], stripe.profile)
+
+    async def fragments(self, stripe: Stripe, enough: int) -> tuple[dict[int, bytes], dict[int, str]]:
+        """Good fragments by index, at least `enough` where there are so many; and what is wrong with the others tried."""
+        good: dict[int, bytes] = {}
+        bad: dict[int, str] = {}
+        untried = list(range(len(stripe.places)))
+        while untried and len(good) < enough:
+            batch = [untried.pop(0) for _ in range(min(enough - len(good), len(untried)))]
+            answers = await asyncio.gather(*(self.fragment(stripe, index) for index in batch), return_exceptions=True)
+            for index, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, bytes):
+                    good[index] = answer
+                elif isinstance(answer, Damage | Lost | OSError):
+                    bad[index] = str(answer)
+                else:
+                    raise answer
+        return good, bad
+
+    async def fragment(self, stripe: Stripe, index: int) -> bytes:
+        """One whole fragment, every block checked. Raises `Damage`, `Lost` or `OSError`."""
+        disk, place = self._disk_of(stripe, index)
+        codec = CODEC_BYTES if stripe.m else 0
+        whole = await disk.read(place, extents.extent_bytes(shard_length(stripe.size, stripe.k), codec))
+        return await self._run(extents.check_whole, whole, stripe.id, index)
+
+    def _disk_of(self, stripe: Stripe, index: int) -> tuple[Disk, Place]:
+        place = stripe.places[index]
+        if place is None:
+            raise Lost("it was never written, or its disk is lost")
+        disk = self.disks.get(place.disk)
+        if disk is None:
+            raise Lost(f"disk {place.disk} is lost")
+        return disk, place
+
+    async def _run(self, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+def spread(disks: Sequence[Disk], profile: Profile) -> list[Disk]:
+    """A disk for each shard: one of each zone in turn, so that a zone gets as few as can be."""
+    zones = [list(members) for _, members in groupby(sorted(disks, key=lambda disk: disk.zone), lambda disk: disk.zone)]
+    zones.sort(key=len, reverse=True)
+    in_turn = [zone[row] for row in range(max(map(len, zones))) for zone in zones if row < len(zone)]
+    chosen = in_turn[: profile.shards]
+    order = {disk.id: at for at, disk in enumerate(disks)}
+    return sorted(chosen, key=lambda disk: order[disk.id])
+
+
+def _write_extent(disk: Disk, segment: Segment, header: extents.Header, fragment: bytes, offset: int) -> None:
+    disk.write(segment, extents.pack(header, fragment), offset)
+
+
+def _read_the_exception(task: "asyncio.Task[bytes]") -> None:
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,336 @@
+"""One disk: a directory of append-only segments, after Haystack (Beaver et al. 2010). Many extents share one file.
+
+Space in the open segment is handed out on the event loop (`reserve`), then filled by any thread, so that writers do not wait
+for each other. A segment that is full is sealed and never written again; a process that starts begins a new one. Which bytes
+count is said by the metadata alone: what a crash leaves beside them is reclaimed later (`compaction`).
+
+A directory whose identity file is gone, or a segment that was unlinked under our feet, is a lost disk: `Lost` is raised,
+and everything it held is rebuilt elsewhere.
+"""
+
+import asyncio
+import ctypes
+import errno
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+IDENTITY = "disk.json"
+OPEN_FILES_MAX = 128
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+
+
+class Lost(Exception):
+    """The disk, or this segment of it, is not there any more, or does not do what it is asked."""
+
+
+class Space(NamedTuple):
+    free_bytes: int
+    total_bytes: int
+
+
+class Files:
+    """What is asked of a file system, in one place, so that a test can stand a failing one in its stead."""
+
+    def write(self, fd: int, buffers: Sequence[bytes], offset: int) -> None:
+        """Writes all of `buffers` at `offset`."""
+        written = os.pwritev(fd, buffers, offset)
+        total = sum(map(len, buffers))
+        if written < total:
+            rest = memoryview(b"".join(buffers))
+            while written < total:
+                written += os.pwrite(fd, rest[written:], offset + written)
+
+    def read(self, fd: int, length: int, offset: int) -> bytes:
+        return os.pread(fd, length, offset)
+
+    def sync(self, fd: int) -> None:
+        os.fdatasync(fd)
+
+    def space(self, directory: Path) -> Space:
+        stat = os.statvfs(directory)
+        return Space(stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)
+
+
+class Identity(msgspec.Struct):
+    """What `disk.json` says: the store this directory belongs to, and which of its disks it is."""
+
+    store: str
+    disk: int
+
+
+class Segment:
+    """One file. `size` is how much of it was handed out; `pins` counts who needs it to stay as it is."""
+
+    def __init__(self, number: int, path: Path, size: int) -> None:
+        self.number = number
+        self.path = path
+        self.size = size
+        self.pins = 0
+        self.reads = 0
+        self.fd = -1
+        self.sealed = True
+        self.removed = False
+        self._syncing: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+
+    async def sync(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Returns once all that was written before is durable. Who comes while one sync runs shares the next."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._sync_after(self._syncing, run))
+        await asyncio.shield(self._next)
+
+    async def _sync_after(self, before: "asyncio.Task[None] | None", run: Callable[[], Awaitable[None]]) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        self._syncing, self._next = self._next, None
+        await run()
+
+
+class Place(NamedTuple):
+    """Where an extent lies."""
+
+    disk: int
+    segment: int
+    offset: int
+
+
+class Disk:
+    """A live disk. All methods but `write`, `read` and `read_here` belong to the event loop."""
+
+    def __init__(
+        self, id: int, directory: Path, zone: str, files: Files, threads: ThreadPoolExecutor, segment_bytes: int
+    ) -> None:
+        self.id = id
+        self.directory = directory
+        self.zone = zone
+        self.draining = False
+        self.lost: str | None = None
+        self.segments: dict[int, Segment] = {}
+        self.latencies = Latencies()
+        self._files = files
+        self._threads = threads
+        self._segment_bytes = segment_bytes
+        self._open: Segment | None = None
+        self._opening = asyncio.Lock()
+        self._opened: dict[int, Segment] = {}
+        self._highest = 0
+        for path in directory.glob("*.segment"):
+            number = int(path.stem)
+            self.segments[number] = Segment(number, path, path.stat().st_size)
+            self._highest = max(self._highest, number)
+
+    async def reserve(self, length: int, begin: Callable[[int, int], Awaitable[None]]) -> tuple[Place, Segment]:
+        """Hands out `length` bytes, pinning the segment. `begin(disk, segment)` is awaited before a new one is written."""
+        async with self._opening:
+            segment = self._open
+            if segment is None or (segment.size and segment.size + length > self._segment_bytes):
+                segment = await self._begin_segment(begin)
+            place = Place(self.id, segment.number, segment.size)
+            segment.size += length
+            segment.pins += 1
+        return place, segment
+
+    async def _begin_segment(self, begin: Callable[[int, int], Awaitable[None]]) -> Segment:
+        self._highest += 1
+        number = self._highest
+        await begin(self.id, number)
+        segment = Segment(number, self.directory / f"{number:08d}.segment", 0)
+        segment.fd = await self._run(_create, segment.path)
+        self.seal()
+        segment.sealed = False
+        self._open = self.segments[number] = segment
+        return segment
+
+    def seal(self) -> None:
+        """Ends the open segment: what comes goes to a new one."""
+        if self._open is not None:
+            self._open.sealed = True
+            self._opened[self._open.number] = self._open
+            self._open = None
+
+    def write(self, segment: Segment, buffers: Sequence[bytes], offset: int) -> None:
+        """Blocks. Raises `OSError`."""
+        self._files.write(segment.fd, buffers, offset)
+
+    async def sync(self, segment: Segment) -> None:
+        """Makes what was written to `segment` durable, together with whoever asks at the same time. Raises `OSError`."""
+
+        async def run() -> None:
+            await self._run(self._sync_linked, segment)
+
+        await segment.sync(run)
+
+    def _sync_linked(self, segment: Segment) -> None:
+        self._files.sync(segment.fd)
+        if os.fstat(segment.fd).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the segment was unlinked", str(segment.path))
+
+    async def read(self, place: Place, length: int, offset: int = 0) -> bytes:
+        """`length` bytes from `offset` of the extent at `place`. Raises `Lost` or `OSError`; may be short."""
+        segment = self._segment(place.segment)
+        segment.reads += 1
+        try:
+            self._ensure_open(segment)
+            return await self._run(self._files.read, segment.fd, length, place.offset + offset)
+        finally:
+            segment.reads -= 1
+            if segment.removed:
+                self._close_removed(segment)
+
+    def read_cached(self, place: Place, length: int, offset: int) -> bytes | None:
+        """Like `read`, at once, where the page cache has it all; None where the disk would have to be asked."""
+        segment = self._segment(place.segment)
+        self._ensure_open(segment)
+        buffer = bytearray(length)
+        try:
+            got = os.preadv(segment.fd, [buffer], place.offset + offset, os.RWF_NOWAIT)
+        except OSError:  # not in the cache, or a file system that cannot tell
+            return None
+        return bytes(buffer) if got == length else None
+
+    def remove(self, number: int) -> None:
+        """Unlinks a sealed segment that nothing refers to."""
+        segment = self.segments.pop(number)
+        segment.path.unlink(missing_ok=True)
+        self._opened.pop(number, None)
+        segment.removed = True
+        self._close_removed(segment)
+
+    def punch(self, number: int, offset: int, length: int) -> None:
+        """Gives the blocks of a range of a segment back, where the file system can."""
+        fd = os.open(self.segments[number].path, os.O_RDWR)
+        try:
+            _libc.fallocate(fd, _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(length))
+        finally:
+            os.close(fd)
+
+    def truncate(self, number: int, size: int) -> None:
+        """Cuts what follows the last extent of a segment that counts."""
+        segment = self.segments[number]
+        os.truncate(segment.path, size)
+        segment.size = size
+
+    def present(self) -> bool:
+        """Whether the directory is still this disk's."""
+        try:
+            return read_identity(self.directory).disk == self.id
+        except (OSError, msgspec.MsgspecError):
+            return False
+
+    def space(self) -> Space:
+        return self._files.space(self.directory)
+
+    def fail(self, reason: str) -> None:
+        """Ends the life of this disk in this process."""
+        if self.lost is None:
+            self.lost = reason
+
+    def close(self) -> None:
+        """Closes all files; no thread may be using them."""
+        for segment in self.segments.values():
+            if segment.fd >= 0:
+                os.close(segment.fd)
+                segment.fd = -1
+
+    def _segment(self, number: int) -> Segment:
+        segment = self.segments.get(number)
+        if segment is None or self.lost is not None:
+            raise Lost(self.lost or f"disk {self.id} has no segment {number}")
+        return segment
+
+    def _ensure_open(self, segment: Segment) -> None:
+        if segment.fd >= 0:
+            return
+        if len(self._opened) >= OPEN_FILES_MAX:
+            self._close_oldest()
+        try:
+            segment.fd = os.open(segment.path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise Lost(f"{segment.path} is gone") from None
+        self._opened[segment.number] = segment
+
+    @staticmethod
+    def _close_removed(segment: Segment) -> None:
+        if segment.fd >= 0 and not segment.reads:
+            os.close(segment.fd)
+            segment.fd = -1
+
+    def _close_oldest(self) -> None:
+        for number, segment in list(self._opened.items()):
+            if not segment.reads and not segment.pins:
+                del self._opened[number]
+                os.close(segment.fd)
+                segment.fd = -1
+                return
+
+    async def _run(self, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+class Latencies:
+    """How long reads of whole shards took lately; `late_s` is when one counts as late."""
+
+    KEPT = 256
+    LEAST_S = 0.05
+
+    def __init__(self) -> None:
+        self._kept: list[float] = []
+        self._random = Random(0)
+        self._late_s = 1.0
+
+    def note(self, seconds: float) -> None:
+        if len(self._kept) < self.KEPT:
+            self._kept.append(seconds)
+        else:
+            self._kept[self._random.randrange(self.KEPT)] = seconds
+        if len(self._kept) % 16 == 0:
+            ordered = sorted(self._kept)
+            self._late_s = max(self.LEAST_S, 3 * ordered[int(len(ordered) * 0.99)])
+
+    @property
+    def late_s(self) -> float:
+        """Three times the 99th percentile, a second before there is one."""
+        return self._late_s
+
+
+def read_identity(directory: Path) -> Identity:
+    """Raises `OSError`, or `msgspec.MsgspecError` where the file is not one of ours."""
+    return msgspec.json.decode((directory / IDENTITY).read_bytes(), type=Identity)
+
+
+def write_identity(directory: Path, identity: Identity) -> None:
+    """Makes `directory` a disk, durably."""
+    directory.mkdir(parents=True, exist_ok=True)
+    fresh = directory / f"{IDENTITY}.new"
+    with fresh.open("wb") as file:
+        file.write(msgspec.json.encode(identity))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(directory / IDENTITY)
+    sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _create(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    sync_directory(path.parent)
+    return fd
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
