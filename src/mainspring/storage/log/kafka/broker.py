@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 from mainspring.core.clock import Clock
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.log.kafka.cluster_state import ClusterFile
+from mainspring.storage.log.kafka.fetch_sessions import FetchSessions
 from mainspring.storage.log.kafka.quotas import Quotas
 from mainspring.storage.log.kafka.security import FindToken, Security
 from mainspring.storage.log.kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mainspring.storage.log.engine import Engine
@@ -29,6 +31,7 @@ class Broker:
         state_file: "Path",
         *,
         settings: KafkaSettings | None = None,
+        directories: "Sequence[Path]" = (),
         groups: Any = None,
         shares: Any = None,
         transactions: Any = None,
@@ -39,6 +42,7 @@ class Broker:
         self.engine = engine
         self.clock = clock
         self.settings = settings or KafkaSettings()
+        self.directories = list(directories) or [state_file.parent]
         self.groups = groups
         self.shares = shares
         self.transactions = transactions
@@ -47,6 +51,7 @@ class Broker:
         self.state = ClusterFile(state_file)
         self.security = Security(self.state, self.settings, find_token)
         self.quotas = Quotas(clock)
+        self.fetch_sessions = FetchSessions(clock, self.random, self.settings.fetch_sessions_max)
         self.state.watch(lambda state: self.quotas.set(state.quotas))
         self._requests = self.metrics.counter("kafka_requests", "Requests by their key", ("key",))
         self._counts: dict[int, Any] = {}

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from mainspring.storage.log.kafka import codec
 from mainspring.storage.log.kafka.broker import Broker
 from mainspring.storage.log.kafka.codec import Malformed
-from mainspring.storage.log.kafka.disconnect import Disconnect, failure_code
 from mainspring.storage.log.kafka.frames import FrameRefused, Frames
-from mainspring.storage.log.kafka.registry import ApiKey, Context, Entry, Raw, table
+from mainspring.storage.log.kafka.refusals import Disconnect, failure_code
+from mainspring.storage.log.kafka.registry import ApiKey, Context, Entry, Later, Raw, table
 from mainspring.storage.log.kafka.session import Session
 
 _log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _runs_ahead(self, frame: memoryview) -> bool:
         """Whether a request may begin beside others: a Produce behind nothing but Produce."""
-        return not frame[0] and not frame[1] and self._produces == len(self._slots)
+        return len(frame) > 1 and not (frame[0] or frame[1]) and self._produces == len(self._slots)
 
     def _begin(self, frame: memoryview) -> None:
         key, version, correlation_id = codec.header(frame)
@@ -214,7 +214,9 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:
             self._failed(slot, error)
             return
-        if isinstance(answer, Awaitable):
+        if isinstance(answer, Later):
+            answer.then = lambda value: self._answered(slot, value)
+        elif isinstance(answer, Awaitable):
             task = asyncio.ensure_future(answer)
             task.add_done_callback(lambda done: self._finished(slot, done))
         else:

@@ -7,12 +7,14 @@ from uuid import UUID
 from mainspring.core.listeners import is_loopback
 from mainspring.storage.log.errors import InvalidTopic, LogError, TopicExists
 from mainspring.storage.log.kafka.acls import CLUSTER_NAME, OPERATIONS_OF, Operation, Resource
+from mainspring.storage.log.kafka.dry_run import check_topic_name
+from mainspring.storage.log.kafka.refusals import NotAuthorized
 from mainspring.storage.log.kafka.registry import Answer, ApiKey, Context, given, handles
 
 if TYPE_CHECKING:
     from mainspring.storage.log.topics import Topic
 
-UNKNOWN_TOPIC, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, INVALID_REQUEST = 3, 29, 100, 42
+UNKNOWN_TOPIC, TOPIC_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID = 3, 29, 100
 NOT_ASKED = -(2**31)
 PARTITIONS_PER_ANSWER_MAX = 2_000
 
@@ -73,7 +75,7 @@ async def _asked(one: Any, request: Any, context: Context) -> dict[str, Any]:
     topic = engine.topics.get(one.name)
     if topic is None:
         if not (given(request, "allow_auto_topic_creation", True) and auto_creates(context)):
-            return {"error_code": _absence(one.name, engine), "name": one.name}
+            return {"error_code": _absence(one.name), "name": one.name}
         try:
             topic = await create(one.name, context)
         except LogError as error:
@@ -81,9 +83,9 @@ async def _asked(one: Any, request: Any, context: Context) -> dict[str, Any]:
     return _described(topic, request, context)
 
 
-def _absence(name: str, engine: Any) -> int:
+def _absence(name: str) -> int:
     try:
-        engine.check_topic_name(name)
+        check_topic_name(name)
     except InvalidTopic as error:
         return error.kafka_code
     return UNKNOWN_TOPIC
@@ -99,11 +101,6 @@ async def create(name: str, context: Context) -> "Topic":
         return await broker.engine.create_topic(name, broker.settings.num_partitions)
     except TopicExists:
         return broker.engine.topics[name]
-
-
-class NotAuthorized(LogError):
-    kafka_code = TOPIC_AUTHORIZATION_FAILED
-    status, type, title = 403, "log/not-authorized", "These credentials do not allow this"
 
 
 def _described(topic: "Topic", request: Any, context: Context) -> dict[str, Any]:
@@ -155,7 +152,7 @@ def describe_topic_partitions(request: Any, context: Context) -> Answer:
                 topics.append({"error_code": TOPIC_AUTHORIZATION_FAILED, "name": name})
             continue
         if topic is None:
-            topics.append({"error_code": _absence(name, engine), "name": name})
+            topics.append({"error_code": _absence(name), "name": name})
             continue
         shown = topic.partitions[first : first + room]
         room -= len(shown)

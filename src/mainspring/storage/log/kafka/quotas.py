@@ -26,6 +26,7 @@ class Quotas:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._limits: dict[str, dict[Entity, float]] = {}
+        self.limited = False
         self._buckets: OrderedDict[tuple[str, Entity, str, str], list[float]] = OrderedDict()
 
     def set(self, quotas: Iterable[Quota]) -> None:
@@ -34,6 +35,7 @@ class Quotas:
             for key, value in quota.values.items():
                 limits.setdefault(key, {})[tuple(sorted(quota.entity))] = value
         self._limits = limits
+        self.limited = bool(limits)
         self._buckets.clear()
 
     def limit(self, key: str, user: str, client_id: str) -> tuple[Entity, float] | None:

@@ -2,7 +2,7 @@
 
     @handles(ApiKey.HEARTBEAT, versions=range(0, 5))
     async def heartbeat(request, context):
-        return {"error_code": ErrorCode.none}
+        return {"error_code": 0}
 
 A handler takes the request as kio read it (the entity of exactly the version that came, so a field of later versions only is
 read by `given(request, "name", default)`) and a `Context`. It gives the answer's fields as a mapping with kio's names, written
@@ -10,10 +10,11 @@ by the schema of that version: what the version lacks is left out, what is not g
 integers under the name with `_ms` (`throttle_time_ms`, filled in by the connection where not given), error codes and enums any
 integer, UUIDs `uuid.UUID` or None. Or it gives the answer's bytes, packed by hand, as one or several buffers.
 
-A plain function answers at once, without a task, and may give a future of the answer; None sends nothing. An `async def` runs
-as a task, which goes on when its client has gone. As in Kafka a request of a connection begins when the one before is answered,
-Produce excepted. A handler that raises a `LogError` is answered with its `kafka_code` where the answer has a code at its top;
-anything else that is raised is a fault of ours and is answered UNKNOWN_SERVER_ERROR there, else the connection is closed.
+A plain function answers at once, without a task, and may give a future of the answer or a `Later`; None sends nothing. An
+`async def` runs as a task, which goes on when its client has gone. As in Kafka a request of a connection begins when the one
+before is answered, Produce excepted. A handler that raises a `LogError` is answered with its `kafka_code` where the answer has
+a code at its top; anything else that is raised is a fault of ours and is answered UNKNOWN_SERVER_ERROR there, else the
+connection is closed.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,8 +28,19 @@ if TYPE_CHECKING:
     from mainspring.storage.log.kafka.session import Session
 
 Buffers: TypeAlias = Sequence[bytes | bytearray | memoryview]
-Answer: TypeAlias = Mapping[str, Any] | bytes | Buffers
-Handler: TypeAlias = Callable[[Any, "Context"], Answer | Awaitable[Answer | None] | None]
+Answer: TypeAlias = Mapping[str, Any] | bytes | bytearray | Buffers
+
+
+class Later:
+    """An answer that is not there yet: the connection sets `then`, which is called with it once, on the loop. It costs less
+    than a future, of which a busy producer would need one per request."""
+
+    __slots__ = ("then",)
+
+    then: Callable[[Any], None]
+
+
+Handler: TypeAlias = Callable[[Any, "Context"], Answer | Awaitable[Answer | None] | Later | None]
 
 
 class ApiKey(IntEnum):
