@@ -325,7 +325,7 @@ class ConsumerGroup:
         for member in self.members.values():
             ids = (self.catalog.id(name) for name in self.topics_of(member))
             wishes[member.id] = Wish(frozenset(id for id in ids if id is not None), member.instance or member.id)
-        target = ASSIGNORS[self._assignor()](wishes, shape, self.target)
+        target = ASSIGNORS[self.assignor()](wishes, shape, self.target)
         for member_id, partitions in target.items():
             if self.target.get(member_id) != partitions:
                 turn.write(CONSUMER_TARGET_MEMBER, (self.id, member_id), {"topics": to_fields(partitions)})
@@ -333,7 +333,7 @@ class ConsumerGroup:
         self.target_epoch = self.epoch
         turn.write(CONSUMER_TARGET, (self.id,), {"epoch": self.target_epoch})
 
-    def _assignor(self) -> str:
+    def assignor(self) -> str:
         votes = [one.assignor for one in self.members.values() if one.assignor in ASSIGNORS]
         return max(sorted({one for one in votes if one}), key=votes.count, default="uniform")
 

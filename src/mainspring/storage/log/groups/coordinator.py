@@ -120,7 +120,9 @@ class Coordinator:
 
     def ended(self, producer_id: int, groups: Callable[[str], bool], commit: bool) -> None:
         """A transaction's marker stands in the log of `groups`."""
-        self.offsets.end(producer_id, groups, commit)
+        for name in self.offsets.end(producer_id, groups, commit):
+            if commit and name not in self.groups:
+                self.groups[name] = ClassicGroup(name, self.settings, self.random_id)
 
     def replay(self, record: Record, producer_id: int, turn: Turn) -> None:
         """Takes one record of the internal topic; `producer_id` -1 outside a transaction."""
@@ -128,6 +130,8 @@ class Coordinator:
         name = key[0]
         if schema is OFFSET_COMMIT:
             self.offsets.replay(record, producer_id)
+            if value is not None and producer_id < 0 and name not in self.groups:
+                self.groups[name] = ClassicGroup(name, self.settings, self.random_id)
             return
         group = self.groups.get(name)
         kind: type[Group] = (

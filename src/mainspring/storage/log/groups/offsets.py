@@ -51,9 +51,13 @@ class Offsets:
         self._hold(producer_id, group, partition, offset)
         self._write(group, partition, offset, turn)
 
-    def end(self, producer_id: int, groups: Callable[[str], bool], commit: bool) -> None:
-        """A producer's marker was written to the partition of the internal topic that holds `groups`; writes nothing."""
+    def end(self, producer_id: int, groups: Callable[[str], bool], commit: bool) -> set[str]:
+        """A producer's marker was written to the partition of the internal topic that holds `groups`; writes nothing.
+
+        Gives the groups whose positions it was about.
+        """
         held = self._pending.get(producer_id, {})
+        touched = {group for group, _ in held if groups(group)}
         for group, partition in [key for key in held if groups(key[0])]:
             order, offset = held.pop((group, partition))
             waiting = self._unstable[group, partition]
@@ -65,6 +69,7 @@ class Offsets:
                 self._committed.setdefault(group, {})[partition] = (order, offset)
         if not held:
             self._pending.pop(producer_id, None)
+        return touched
 
     def delete(self, group: str, partitions: Iterable[TopicPartition], turn: Turn) -> int:
         """Gives how many positions there were."""

@@ -20,8 +20,11 @@ _FAMILIES = (
     "quota_keys",
     "telemetry_keys",
     "group_keys",
+    "group_offset_keys",
+    "group_admin_keys",
     "share_keys",
     "transaction_keys",
+    "transaction_admin_keys",
 )
 
 
