@@ -54,3 +54,15 @@ class ObjectsSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     lifecycle_day_seconds: Annotated[
         float, Meta(gt=0, description="Length of a day in lifecycle rules; shorter in tests")
     ] = 86_400
+    region: Annotated[str, Meta(pattern="^[a-z0-9-]{1,40}$", description="The region that S3 clients are told")] = (
+        "us-east-1"
+    )
+    domains: Annotated[
+        list[str], Meta(description="Host names below which a label names a bucket (virtual-host style)")
+    ] = ["s3.localhost"]
+    accounts: Annotated[
+        str, Meta(description="JSON or TOML file with further S3 accounts: id, display_name, email, keys")
+    ] = ""
+    anonymous_uploads_max: Annotated[
+        int, Meta(ge=0, description="Open uploads in parts that one anonymous address may have in a bucket")
+    ] = 1_000
