@@ -10,6 +10,7 @@ from mainspring.storage.log.kafka.fetch_sessions import FetchSessions
 from mainspring.storage.log.kafka.quotas import Quotas
 from mainspring.storage.log.kafka.security import FindToken, Security
 from mainspring.storage.log.kafka.settings import KafkaSettings
+from mainspring.storage.log.kafka.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,8 @@ class Broker:
         self.quotas = Quotas(clock)
         self.fetch_sessions = FetchSessions(clock, self.random, self.settings.fetch_sessions_max)
         self.state.watch(lambda state: self.quotas.set(state.quotas))
+        self.telemetry = Telemetry(self.metrics)
+        self.failed_logins = self.metrics.counter("kafka_logins_failed", "Logins that were refused")
         self._requests = self.metrics.counter("kafka_requests", "Requests by their key", ("key",))
         self._counts: dict[int, Any] = {}
 

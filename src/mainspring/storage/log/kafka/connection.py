@@ -189,6 +189,9 @@ class Connection(asyncio.BufferedProtocol):
         return len(frame) > 1 and not (frame[0] or frame[1]) and self._produces == len(self._slots)
 
     def _begin(self, frame: memoryview) -> None:
+        if self._session.raw_login and self._session.login is not None:
+            self._begin_raw(frame)
+            return
         key, version, correlation_id = codec.header(frame)
         entry = self._table.get(key)
         if entry is None:
@@ -214,6 +217,18 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:
             self._failed(slot, error)
             return
+        self._await(slot, answer)
+
+    def _begin_raw(self, frame: memoryview) -> None:
+        """A message of a login that began with version 0 of SaslHandshake: it has no header, and neither has its answer."""
+        from mainspring.storage.log.kafka.sasl_keys import raw_answer
+
+        context = Context(self._broker, self._session, ApiKey.SASL_AUTHENTICATE, 0, 0, None)
+        slot = _Slot(context)
+        self._slots.append(slot)
+        self._await(slot, raw_answer(bytes(frame), context))
+
+    def _await(self, slot: _Slot, answer: Any) -> None:
         if isinstance(answer, Later):
             answer.then = lambda value: self._answered(slot, value)
         elif isinstance(answer, Awaitable):
@@ -289,6 +304,8 @@ class Connection(asyncio.BufferedProtocol):
                     transport.writelines(first.frame)
                 else:
                     transport.write(first.frame)
+            if context.api_key == ApiKey.SASL_AUTHENTICATE and self._session.authenticated:
+                self._frames.frame_bytes_max = self._broker.settings.socket_request_bytes_max
             if context.throttle_ms:
                 self._mute(context.throttle_ms)
             if context.then_close:

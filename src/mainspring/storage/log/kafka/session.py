@@ -21,6 +21,7 @@ class Session(msgspec.Struct, gc=False):
     software_version: str = ""
     expires_ns: int | None = None
     login: Any = None
+    raw_login: bool = False
     on_end: Callable[[], None] | None = None
 
     def end(self) -> None:
