@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,7 +42,8 @@ class Engine:
         settings: ObjectsSettings,
         directories: Sequence[Path],
         bad: Callable[[Stripe], None],
-        files: Files | None = None,
+        files: Files | None,
+        random: Callable[[int], bytes],
     ) -> None:
         if not directories:
             raise ValueError("an object store needs a directory")
@@ -56,12 +56,13 @@ class Engine:
         self.store = StripeStore(database, clock, settings, self.threads, bad)
         self.pages = Pages(self.store, database, self.numbers, settings)
         self.intake = Intake(self.store, settings, self.threads)
+        self.random = random
         self.readers: set[Reader] = set()
         self._files = files or Files()
 
     async def start(self) -> None:
         """Opens the disks: known ones by the identity in their directory, new ones after giving them one."""
-        store = await self.database.write(_store_id, secrets.token_hex(8))
+        store = await self.database.write(_store_id, self.random(8).hex())
         known = {row[0]: row for row in await self.database.read(_all_disks)}
         for at, directory in enumerate(self.directories):
             zone = self.settings.zones[at] if at < len(self.settings.zones) else ""
@@ -111,7 +112,7 @@ class Engine:
         free = [directory for directory in self.directories if directory not in used]
         if not free:
             return
-        store = await self.database.write(_store_id, secrets.token_hex(8))
+        store = await self.database.write(_store_id, self.random(8).hex())
         known = {row[0]: row for row in await self.database.read(_all_disks)}
         for directory in free:
             identity = await self._identify(directory, store, known)

@@ -15,10 +15,11 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from mainspring.core.database import Bytes, Int64
 from mainspring.core.ports import Connection
+from mainspring.storage.objects import buckets
 from mainspring.storage.objects.errors import InvalidArgument
 from mainspring.storage.objects.model import Bucket, Checksum, Flags, Versioning, decode_about, version_id
 from mainspring.storage.objects.tables import version
-from mainspring.storage.objects.versions import find_bucket
+from mainspring.storage.objects.versions import Numbers, find_bucket
 
 KEYS_MAX = 1000
 ROWS_FIRST, ROWS_MAX = 24, 1024
@@ -175,6 +176,13 @@ def walk(connection: Connection, bucket_name: str, ask: Ask) -> Walked:
         entries.append(_listed(row, latest))
         cursor.last_rank = rank
     return Walked(bucket, entries, prefixes, None)
+
+
+def fix_moment(connection: Connection, numbers: Numbers, bucket: int) -> int:
+    """The sequence number of now, at which a listing in pages shows the bucket from here on."""
+    at = numbers.next()
+    buckets.show(connection, bucket, at)
+    return at
 
 
 class _Cursor:

@@ -3,29 +3,33 @@
 A result means that it is durable and that every later call sees it. An error means that nothing has changed.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
-from mainspring.core.ports import Connection, Database
+from mainspring.core.crash import crash_point
+from mainspring.core.ports import Database
 from mainspring.core.telemetry import Metrics
-from mainspring.storage.objects import buckets, checksums, listing, references, versions
-from mainspring.storage.objects.checksums import Digests
+from mainspring.storage.objects import buckets, checksums, listing, locks, moves, versions
 from mainspring.storage.objects.conditions import ALWAYS, ReadIf, WriteIf
+from mainspring.storage.objects.encryption import CUSTOMER
 from mainspring.storage.objects.engine import Engine
-from mainspring.storage.objects.errors import InvalidArgument
+from mainspring.storage.objects.errors import InvalidArgument, InvalidRequest
 from mainspring.storage.objects.intake import Body
+from mainspring.storage.objects.keys import Encryption, Keys
 from mainspring.storage.objects.listing import Ask, Page, Token
 from mainspring.storage.objects.model import (
     NULL,
-    About,
     Bucket,
     Checksum,
     Deleted,
-    Lock,
     LockDefault,
     Object,
     Versioning,
@@ -33,14 +37,16 @@ from mainspring.storage.objects.model import (
     checked_metadata,
     checked_tags,
     key_bytes,
-    pack_pieces,
     parse_version,
     unpack_pieces,
 )
+from mainspring.storage.objects.moves import Changes, Operation, Source
 from mainspring.storage.objects.reading import Reader, resolve_range
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.settings import ObjectsSettings
-from mainspring.storage.objects.versions import Draft, Found, Numbers, Placed
+from mainspring.storage.objects.staging import Staged, StagedPut, Staging, Wish, profile_of
+from mainspring.storage.objects.uploads import Uploads
+from mainspring.storage.objects.versions import Found
 from mainspring.storage.objects.volumes import Files
 
 REGION = "us-east-1"
@@ -62,6 +68,7 @@ class Objects:
         *,
         directories: Sequence[Path] = (),
         files: Files | None = None,
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """`directories` stand for disks; without any, those of the settings, or one in the data folder of `config`."""
         self.settings = settings = settings or ObjectsSettings()
@@ -70,7 +77,10 @@ class Objects:
         chosen = list(directories) or [Path(one) for one in settings.directories]
         if not chosen and config is not None:
             chosen = [Path(config.data) / "objects"]
-        self._engine = Engine(database, clock, settings, chosen, self._bad_stripe, files)
+        self._engine = Engine(database, clock, settings, chosen, self._bad_stripe, files, random)
+        self._keys = Keys(database, random)
+        self._staging = Staging(self._engine, self._keys)
+        self.uploads = Uploads(self._engine, self._staging, self._keys)
 
     async def start(self) -> None:
         await self._engine.start()
@@ -128,57 +138,25 @@ class Objects:
     # Objects
 
     async def put(
-        self,
-        bucket: str,
-        key: str,
-        body: Body,
-        *,
-        size: int | None = None,
-        headers: dict[str, str] | None = None,
-        metadata: dict[str, str] | None = None,
-        condition: WriteIf = ALWAYS,
-        checksum: Checksum | None = None,
-        md5: str | None = None,
-        tags: dict[str, str] | None = None,
-        lock: Lock | None = None,
-        storage_class: str = "STANDARD",
-        owner: str = "",
-        acl: bytes = b"",
-        event: str = "ObjectCreated:Put",
+        self, bucket: str, key: str, body: Body, *, size: int | None = None, wish: Wish | None = None, **wishes: Any
     ) -> Object:
-        """Stores `body` under `key` once all of it is durable.
+        """Stores `body` under `key` once all of it is durable; `wishes` are the fields of a `Wish`, which may be given whole.
 
-        `headers` are the system headers to give back (lower case); `checksum` names an algorithm and maybe the value it must
-        have; `md5` is a Content-MD5 (base64). A chunk that a body's iterator yields may change once the next is asked for;
-        what the iterator raises ends the put. Raises also `BadDigest`, `IncompleteBody`, `EntityTooLarge`, `StorageFull`.
+        A chunk that a body's iterator yields may change once the next is asked for; what the iterator raises ends the put.
+        Raises `NoSuchBucket`, `KeyTooLong`, `BadDigest`, `IncompleteBody`, `EntityTooLarge`, `MetadataTooLarge`,
+        `SlowDown`, `StorageFull`, or what the condition raises; nothing is stored then.
         """
-        key_bytes(key)
-        about = About(headers or {}, checked_metadata(metadata or {}), None, storage_class, owner, acl=acl)
-        wish, expected_md5 = checksums.checked(checksum), checksums.checked_md5(md5)
-        await self.bucket(bucket)
-        digests = Digests(wish.algorithm if wish else checksums.DEFAULT)
-        received = await self._engine.intake.receive(body, digests, size=size)
-        try:
-            checksums.compare(digests, expected_md5, wish)
-            draft = Draft(
-                key,
-                received.size,
-                digests.md5,
-                pack_pieces(received.pieces),
-                msgspec.structs.replace(about, checksum=digests.checksum),
-                tags=checked_tags(tags or {}) or None,
-                lock=lock,
-                condition=condition,
-                event=event,
-            )
-            if received.small is not None:
-                placed = await self._engine.pages.put(bucket, received.small, draft)
+        wish = wish or Wish(**wishes)
+        found = await self.bucket(bucket)
+        async with self._staging.stage(found, key, body, size, wish) as staged:
+            if staged.small is not None:
+                placed = await self._engine.pages.put(bucket, staged.small, staged.draft, staged.profile)
             else:
-                stripes = [(one.stripe, len_of(one.stripe)) for one in received.written]
-                placed = await self._database.write(_put_large, self._engine.numbers, bucket, stripes, draft)
-        finally:
-            self._engine.store.release(received.written)
-        return _made(bucket, draft, placed)
+                placed = await self._database.write(
+                    versions.put_stripes, self._engine.numbers, bucket, staged.stripes, staged.draft
+                )
+                crash_point("objects.put.committed")
+        return versions.made_object(bucket, staged.draft, placed)
 
     async def get(
         self,
@@ -190,6 +168,7 @@ class Objects:
         part: int | None = None,
         condition: ReadIf | None = None,
         as_of_us: int | None = None,
+        customer_key: bytes | None = None,
     ) -> Reader:
         """An object and its bytes. `range` is (first, last) inclusive; (first, None) to the end; (None, n) the last n.
 
@@ -198,6 +177,8 @@ class Objects:
         """
         found = await self._find(bucket, key, version, condition, as_of_us)
         start, stop = resolve_range(found.object, range, part)
+        sealed = found.object.sealed
+        data_key = None if sealed is None else await self._keys.open(sealed, customer_key)
         return Reader(
             self._engine.store,
             found.object,
@@ -205,7 +186,7 @@ class Objects:
             found.stripe,
             start,
             stop,
-            None,
+            data_key,
             self._engine.readers.add,
             self._engine.readers.discard,
         )
@@ -235,8 +216,120 @@ class Objects:
         condition raises. What is not there is deleted already."""
         key_bytes(key)
         return await self._database.write(
-            _delete, self._engine.numbers, bucket, key, version, condition, bypass_governance
+            versions.delete, self._engine.numbers, bucket, key, version, condition, bypass_governance
         )
+
+    async def copy(
+        self,
+        source: Source,
+        bucket: str,
+        key: str,
+        *,
+        condition: WriteIf = ALWAYS,
+        changes: Changes | None = None,
+        checksum: Checksum | None = None,
+        encryption: Encryption | None = None,
+        source_customer_key: bytes | None = None,
+    ) -> tuple[Object, str]:
+        """Copies an object; gives also the version of its source. By reference, moving no byte, unless it is to be
+        encrypted otherwise or to have another checksum."""
+        key_bytes(key)
+        changes = _checked(changes or Changes())
+        origin = (await self._find(source.bucket, source.key, source.version, None, None)).object
+        source.condition.check(origin.etag, origin.modified_us, prefix="x-amz-copy-source-")
+        asked = checksums.checked(checksum)
+        as_sealed = encryption is None and (origin.sealed is None or origin.sealed.mode != CUSTOMER)
+        as_summed = asked is None or (origin.checksum is not None and origin.checksum.algorithm == asked.algorithm)
+        if as_sealed and as_summed:
+            draft, placed, version = await self._database.write(
+                moves.copy, self._engine.numbers, source, bucket, key, condition, changes
+            )
+            return versions.made_object(bucket, draft, placed), version
+        reader = await self.get(
+            source.bucket,
+            source.key,
+            version=origin.version,
+            customer_key=source_customer_key,
+            condition=source.condition,
+        )
+        wish = _wish_of(origin, changes, condition, asked, encryption)
+        return await self.put(bucket, key, reader, size=origin.size, wish=wish), origin.version
+
+    async def rename(self, bucket: str, source: str, target: str, *, condition: WriteIf = ALWAYS) -> Object:
+        """Gives an object another key, at once for everybody. Raises `NoSuchKey`, or what the condition on `target`
+        raises."""
+        key_bytes(target)
+        draft, placed = await self._database.write(
+            moves.rename, self._engine.numbers, bucket, source, target, condition
+        )
+        return versions.made_object(bucket, draft, placed)
+
+    async def rename_prefix(self, bucket: str, source: str, target: str) -> int:
+        """Renames every key that begins with `source`, at once for everybody; gives how many. At most 10,000."""
+        return await self._database.write(moves.rename_prefix, self._engine.numbers, bucket, source, target)
+
+    async def commit(self, bucket: str, operations: Sequence[Operation | StagedPut]) -> list[Object | Deleted]:
+        """Does all of `operations` at one moment, or none: raises what the first refused one raises, with its number as
+        `operation`. Bodies are stored before, where nobody sees them. At most 1,000."""
+        if not 1 <= len(operations) <= moves.OPERATIONS_MAX:
+            raise InvalidRequest(f"A commit has 1 to {moves.OPERATIONS_MAX} operations")
+        found = await self.bucket(bucket)
+        async with AsyncExitStack() as stack:
+            staged: list[Staged] = []
+            plan: list[moves.Put | Operation] = []
+            for one in operations:
+                if isinstance(one, StagedPut):
+                    stage = self._staging.stage(found, one.key, one.body, one.size, one.wish)
+                    staged.append(await stack.enter_async_context(stage))
+                    plan.append(moves.Put(staged[-1].draft))
+                else:
+                    key_bytes(one.key)
+                    plan.append(one)
+            page = await self._staging.page_of(staged, profile_of(found))
+            stack.callback(self._engine.store.release, page)
+            live = sum(len(one.small) for one in staged if one.small)
+            stripes = [pair for one in staged for pair in one.stripes] + [(one.stripe, live) for one in page]
+            done = await self._database.write(
+                moves.commit, self._engine.numbers, bucket, stripes, plan, self.settings.part_bytes_min
+            )
+            crash_point("objects.commit.committed")
+        return [one if isinstance(one, Deleted) else versions.made_object(bucket, *one) for one in done]
+
+    # What may be changed of a version
+
+    async def set_tags(self, bucket: str, key: str, tags: dict[str, str], version: str | None = None) -> str:
+        """Gives the name of the version that has these tags now, none where they are empty."""
+        checked_tags(tags)
+        event = "ObjectTagging:Put" if tags else "ObjectTagging:Delete"
+        return await self._change(bucket, key, version, event, lambda _, row: {"tags": tags or None})
+
+    async def set_acl(self, bucket: str, key: str, acl: bytes, version: str | None = None) -> str:
+        """Stores an access control list, which only the door understands."""
+        return await self._change(bucket, key, version, "ObjectAcl:Put", partial(locks.with_acl, acl))
+
+    async def set_retention(
+        self,
+        bucket: str,
+        key: str,
+        mode: str | None,
+        until_us: int | None,
+        version: str | None = None,
+        *,
+        bypass_governance: bool = False,
+    ) -> str:
+        """Protects a version until a moment. Raises `Locked` where that would weaken what protects it now."""
+        make = partial(locks.with_retention, mode, until_us, self.now_us(), bypass_governance)
+        return await self._change(bucket, key, version, "ObjectRetention:Put", make)
+
+    async def set_legal_hold(self, bucket: str, key: str, hold: bool, version: str | None = None) -> str:
+        """Protects a version for as long as the hold is on."""
+        return await self._change(bucket, key, version, "ObjectLegalHold:Put", partial(locks.with_hold, hold))
+
+    async def _change(self, bucket: str, key: str, version: str | None, event: str, make: versions.Make) -> str:
+        key_bytes(key)
+        return await self._database.write(versions.change, self._engine.numbers, bucket, key, version, event, make)
+
+    # Listings
 
     async def list(
         self,
@@ -296,7 +389,7 @@ class Objects:
             at = begun.at
         walked = await self._database.read(listing.walk, bucket, msgspec.structs.replace(ask, at=at))
         if walked.next is not None and at is None:
-            at = await self._database.write(_fix_moment, self._engine.numbers, walked.bucket.id)
+            at = await self._database.write(listing.fix_moment, self._engine.numbers, walked.bucket.id)
             walked = await self._database.read(listing.walk, bucket, msgspec.structs.replace(ask, at=at))
         entries, prefixes, next = walked.entries, [one.decode() for one in walked.prefixes], walked.next
         last = max([*(one.key for one in entries[-1:]), *prefixes[-1:]], key=str.encode, default=None)
@@ -319,59 +412,25 @@ class Objects:
         return found
 
 
-def len_of(stripe: Stripe) -> int:
-    return stripe.size
+def _checked(changes: Changes) -> Changes:
+    checked_metadata(changes.metadata or {})
+    checked_tags(changes.tags or {})
+    return changes
 
 
-def _put_large(
-    connection: Connection,
-    numbers: Numbers,
-    bucket: str,
-    stripes: Sequence[tuple[Stripe, int]],
-    draft: Draft,
-) -> Placed:
-    for stripe, live in stripes:
-        references.insert_stripe(connection, stripe, live)
-    return versions.put(connection, numbers, versions.find_bucket(connection, bucket), draft)
-
-
-def _delete(
-    connection: Connection,
-    numbers: Numbers,
-    bucket: str,
-    key: str,
-    version: str | None,
-    condition: WriteIf,
-    bypass_governance: bool,
-) -> Deleted:
-    found = versions.find_bucket(connection, bucket)
-    return versions.remove(connection, numbers, found, key, version, condition, bypass_governance)
-
-
-def _fix_moment(connection: Connection, numbers: Numbers, bucket: int) -> int:
-    at = numbers.next()
-    buckets.show(connection, bucket, at)
-    return at
-
-
-def _made(bucket: str, draft: Draft, placed: Placed) -> Object:
-    about = draft.about
-    return Object(
-        bucket,
-        draft.key,
-        placed.version,
-        placed.seq,
-        draft.size,
-        draft.etag,
-        about.headers,
-        about.metadata,
-        about.checksum,
-        about.storage_class,
-        about.owner,
-        about.parts,
-        about.sealed,
-        draft.tags or {},
-        placed.lock,
-        acl=about.acl,
-        versioned=placed.versioned,
+def _wish_of(
+    origin: Object, own: Changes, condition: WriteIf, checksum: Checksum | None, encryption: Encryption | None
+) -> Wish:
+    return Wish(
+        headers=origin.headers if own.headers is None else own.headers,
+        metadata=origin.metadata if own.metadata is None else own.metadata,
+        condition=condition,
+        checksum=checksum or (Checksum(origin.checksum.algorithm) if origin.checksum is not None else None),
+        tags=origin.tags if own.tags is None else own.tags,
+        lock=own.lock,
+        storage_class=own.storage_class or origin.storage_class,
+        owner=origin.owner if own.owner is None else own.owner,
+        acl=own.acl,
+        encryption=encryption,
+        event="ObjectCreated:Copy",
     )

@@ -59,7 +59,7 @@ class ObjectsSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     )
     domains: Annotated[
         list[str], Meta(description="Host names below which a label names a bucket (virtual-host style)")
-    ] = ["s3.localhost"]
+    ] = msgspec.field(default_factory=lambda: ["s3.localhost"])
     accounts: Annotated[
         str, Meta(description="JSON or TOML file with further S3 accounts: id, display_name, email, keys")
     ] = ""

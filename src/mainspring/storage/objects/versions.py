@@ -6,11 +6,12 @@ versions on top. A row that ends while a listing in pages may still show it is k
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, insert, select, update
+import sqlalchemy as sa
+from sqlalchemy import and_, bindparam, insert, select, update
 
 from mainspring.core.clock import Clock
 from mainspring.core.database import Int64, Json
@@ -79,7 +80,7 @@ _READ = (
     .limit(1)
 )
 _INSERT = insert(versions).values({column.name: bindparam(column.name) for column in versions.c})
-_DELETE = delete(versions).where(_OF_KEY, _v.rank == bindparam("of_rank"))
+_DELETE = sa.delete(versions).where(_OF_KEY, _v.rank == bindparam("of_rank"))
 _RETIRE = (
     update(versions).where(_OF_KEY, _v.rank == bindparam("of_rank")).values(gone=bindparam("at"), page=None, pieces=b"")
 )
@@ -159,6 +160,33 @@ class Numbers:
 
     def now_us(self) -> int:
         return self._clock.wall_ns() // 1000
+
+
+Make = Callable[[Bucket, Row], dict[str, Any]]
+
+
+def made_object(bucket: str, draft: Draft, placed: Placed) -> Object:
+    """The object that a draft has become."""
+    about = draft.about
+    return Object(
+        bucket,
+        draft.key,
+        placed.version,
+        placed.seq,
+        draft.size,
+        draft.etag,
+        about.headers,
+        about.metadata,
+        about.checksum,
+        about.storage_class,
+        about.owner,
+        about.parts,
+        about.sealed,
+        draft.tags or {},
+        placed.lock,
+        acl=about.acl,
+        versioned=placed.versioned,
+    )
 
 
 def bucket_from(row: Any) -> Bucket:
@@ -248,6 +276,11 @@ def find_version(connection: Connection, bucket: int, key: str, version: str) ->
     return Row(*row)
 
 
+def name_of(row: Row) -> str:
+    """The public name of a version."""
+    return version_id(row.seq, row.flags)
+
+
 def find_version_in(connection: Connection, bucket_name: str, key: str, version: str) -> Row:
     """Like `find_version`, by the bucket's name."""
     return find_version(connection, find_bucket(connection, bucket_name).id, key, version)
@@ -279,6 +312,29 @@ def put(connection: Connection, numbers: Numbers, bucket: Bucket, draft: Draft) 
     version = version_id(seq, flags)
     emit(connection, bucket.name, draft.event, draft.key, seq, version, draft.size, draft.etag)
     return Placed(version, seq, lock, bucket.versioning != Versioning.NEVER)
+
+
+def put_stripes(
+    connection: Connection, numbers: Numbers, bucket_name: str, stripes: Sequence[tuple[Stripe, int]], draft: Draft
+) -> Placed:
+    """Like `put`, with the stripes that `draft` refers to."""
+    for stripe, live in stripes:
+        references.insert_stripe(connection, stripe, live)
+    return put(connection, numbers, find_bucket(connection, bucket_name), draft)
+
+
+def delete(
+    connection: Connection,
+    numbers: Numbers,
+    bucket_name: str,
+    key: str,
+    version: str | None,
+    condition: WriteIf,
+    bypass_governance: bool,
+) -> Deleted:
+    """Like `remove`, by the bucket's name."""
+    bucket = find_bucket(connection, bucket_name)
+    return remove(connection, numbers, bucket, key, version, condition, bypass_governance)
 
 
 def remove(
@@ -344,7 +400,7 @@ def change(
     key: str,
     version: str | None,
     event: str,
-    make: Callable[[Bucket, Row], dict[str, Any]],
+    make: Make,
 ) -> str:
     """Sets what `make` gives (`tags`, `lock` or `about`) on a version; gives the version's name."""
     bucket = find_bucket(connection, bucket_name)
