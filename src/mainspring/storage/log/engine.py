@@ -13,57 +13,26 @@ and over the wire the same objects are used, so that both see the same log at th
 from __future__ import annotations
 
 import asyncio
-import base64
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any, TypeVar
 from uuid import UUID
-
-import msgspec
 
 from mainspring.core.clock import Clock
 from mainspring.core.crash import crash_point
 from mainspring.core.telemetry.metrics import Metrics
 
-from .errors import InvalidPartitions, NotOpen, TopicExists, UnknownPartition
-from .files import Files, OpenFiles, RealFiles, read_all, replace
-from .journal import entries_in, generations
-from .journal import name as journal_name
-from .model import Appending
+from .directory import Directory
+from .errors import InvalidPartitions, NotOpen, StorageFailed, TopicExists, UnknownPartition
+from .files import Files, OpenFiles, RealFiles
 from .partition import Partition, Surroundings
-from .recovery import CleanPartition, Loaded, decode_clean, format_offsets, from_clean, parse_offsets, recover, to_clean
-from .settings import FlushPolicy, LogSettings, TopicConfig, default_values
+from .settings import LogSettings, TopicConfig, default_values
 from .topics import Topic, TopicFiles, TopicRecord, check_name, folded
+from .upkeep import Upkeep, finished, take
 from .writer import InlineWriter, ThreadedWriter
 
-CLEAN_FILE = "clean-stop"
-POINTS_FILE = "recovery-point-offset-checkpoint"
-STARTS_FILE = "log-start-offset-checkpoint"
-META_FILE = "meta.properties"
-DELETE_SUFFIX = "-delete"
-
-_log = logging.getLogger(__name__)
-AnyWriter = ThreadedWriter | InlineWriter
-
-
-class Directory:
-    """A data directory, its writer and its partitions by the names of their folders."""
-
-    __slots__ = ("partitions", "path", "writer")
-
-    def __init__(self, path: str, writer: AnyWriter) -> None:
-        self.path = path
-        self.writer = writer
-        self.partitions: dict[str, Partition] = {}
-
-    def points(self) -> bytes:
-        return format_offsets((p.topic.name, p.index, p.high_watermark) for p in tuple(self.partitions.values()))
-
-    def starts(self) -> bytes:
-        return format_offsets(
-            (p.topic.name, p.index, p.log_start) for p in tuple(self.partitions.values()) if p.log_start > 0
-        )
+T = TypeVar("T")
 
 
 class Engine:
@@ -97,7 +66,10 @@ class Engine:
         self._directories: list[Directory] = []
         self._topic_files = TopicFiles(self._files, self._paths[0])
         self._around = Surroundings(clock, self.settings, OpenFiles(self._files, self.settings.open_files_max // 2))
+        self._around.delete_records = self._delete_records
         self._partitions = 0
+        self.upkeep = Upkeep(self._directories, self._around)
+        """Checkpoints, retention and mending, for those who want them now."""
 
     # Life
 
@@ -108,32 +80,32 @@ class Engine:
         make = ThreadedWriter if self._threaded else InlineWriter
         for path in self._paths:
             self._files.make_folder(path)
-            writer = make(path, self._files, self.settings, deliver, self._finished)
-            self._directories.append(Directory(path, writer))
+            writer = make(path, self._files, self.settings, deliver, finished)
+            self._directories.append(Directory(path, self._files, writer, self._around))
         first = self._directories[0]
         self._topic_files.prepare(first.path)
-        self.cluster_id = await first.writer.call(self._cluster_id)
-        records = await first.writer.call(lambda: list(self._topic_files.read()))
-        for record in records:
-            self._add_topic(record)
+        self.cluster_id = await first.writer.call(first.cluster_id, self._random, self.node_id)
+        records = await first.writer.call(self._topic_files.read)
+        topics = [(self._add_topic(record), record) for record in records]
         for directory in self._directories:
-            for partition, loaded in await directory.writer.call(self._load, directory, records):
-                _take(partition, loaded)
+            for partition, loaded in await directory.writer.call(directory.load, topics):
+                take(partition, loaded)
                 directory.partitions[partition.name] = partition
                 partition.topic.partitions.append(partition)
                 self._partitions += 1
-        for record in records:
-            topic = self.topics[record.name]
+        for topic in self.topics.values():
             topic.partitions.sort(key=lambda partition: partition.index)
+        self.upkeep.start()
 
     async def stop(self) -> None:
         """Writes everything down, so that the next start need not read it again."""
+        await self.upkeep.stop()
         for directory in self._directories:
             partitions = tuple(directory.partitions.values())
             for partition in partitions:
                 if partition.failure is None:
-                    partition.failure = NotOpen("the log is stopping")
-            await directory.writer.call(self._leave, directory, partitions)
+                    partition.failure = NotOpen("the log has stopped")
+            await directory.writer.call(directory.leave, partitions)
             await directory.writer.stop()
             for partition in partitions:
                 partition.notify()
@@ -168,7 +140,7 @@ class Engine:
             places = self._places(partitions)
             await self._make_folders(name, range(partitions), places)
             crash_point("log.topic.folders")
-            await self._directories[0].writer.call(self._topic_files.write, record)
+            await self._write(record)
             topic = self._add_topic(record)
             self._add_partitions(topic, range(partitions), places)
         finally:
@@ -184,7 +156,7 @@ class Engine:
         self._check_partitions(total - there)
         places = self._places(total - there)
         await self._make_folders(name, range(there, total), places)
-        await self._directories[0].writer.call(self._topic_files.write, topic.record(partitions=total))
+        await self._write(topic.record(partitions=total))
         self._add_partitions(topic, range(there, total), places)
 
     async def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
@@ -195,7 +167,7 @@ class Engine:
             if value is None:
                 given.pop(key, None)
         config = TopicConfig(given, self._defaults)
-        await self._directories[0].writer.call(self._topic_files.write, topic.record(config=given))
+        await self._write(topic.record(config=given))
         topic.config = config
 
     async def delete_topic(self, name: str) -> None:
@@ -206,14 +178,15 @@ class Engine:
         try:
             for partition in topic.partitions:
                 partition.fail(UnknownPartition(f"the topic {name!r} was deleted"))
-            await self._directories[0].writer.call(self._topic_files.delete, topic.id)
+            await self._on_disk(self._directories[0], self._topic_files.delete, topic.id)
             crash_point("log.topic.deleted")
             for directory in self._directories:
                 gone = [partition for partition in topic.partitions if partition.writer is directory.writer]
                 for partition in gone:
                     del directory.partitions[partition.name]
                 self._partitions -= len(gone)
-                await directory.writer.call(self._set_aside, directory, gone)
+                aside = await self._on_disk(directory, directory.set_aside, gone)
+                self.upkeep.delete_later(directory, aside, topic.config.file_delete_delay_ms)
         finally:
             self._reserved.discard(name)
 
@@ -248,17 +221,25 @@ class Engine:
         return places
 
     async def _make_folders(self, name: str, indexes: Iterable[int], places: Sequence[Directory]) -> None:
-        by_directory: dict[str, tuple[Directory, list[str]]] = {}
-        for index, directory in zip(indexes, places, strict=True):
-            by_directory.setdefault(directory.path, (directory, []))[1].append(f"{directory.path}/{name}-{index}")
-        for directory, folders in by_directory.values():
-            await directory.writer.call(self._make, directory.path, folders)
+        for directory in self._directories:
+            names = [f"{name}-{index}" for index, place in zip(indexes, places, strict=True) if place is directory]
+            if names:
+                await self._on_disk(directory, directory.make_folders, names)
 
-    def _make(self, parent: str, folders: Sequence[str]) -> None:
-        for folder in folders:
-            self._files.delete_folder(folder)
-            self._files.make_folder(folder)
-        self._files.sync_folder(parent)
+    async def _write(self, record: TopicRecord) -> None:
+        await self._on_disk(self._directories[0], self._topic_files.write, record)
+
+    async def _on_disk(self, directory: Directory, function: Callable[..., T], *args: Any) -> T:
+        try:
+            return await directory.writer.call(function, *args)
+        except OSError as error:
+            raise StorageFailed(str(error)) from error
+
+    async def _delete_records(self, partition: Partition, before: int) -> int:
+        for directory in self._directories:
+            if directory.writer is partition.writer:
+                return await self.upkeep.delete_records(directory, partition, before)
+        raise NotOpen("the log has stopped")
 
     def _add_partitions(self, topic: Topic, indexes: Iterable[int], places: Sequence[Directory]) -> None:
         for index, directory in zip(indexes, places, strict=True):
@@ -268,138 +249,6 @@ class Engine:
             topic.partitions.append(partition)
             directory.partitions[partition.name] = partition
             self._partitions += 1
-
-    def _finished(self, appends: Sequence[Appending]) -> None:
-        """On the loop: what a commit has settled. Watermarks move before anybody is answered."""
-        ends: dict[Partition, int] = {}
-        for item in appends:
-            partition = item.partition
-            partition.writer.queued_bytes -= len(item.data)
-            if item.error is not None:
-                partition.fail(item.error)
-            elif partition.failure is None or isinstance(partition.failure, NotOpen):
-                ends[partition] = item.next_offset
-            else:
-                item.error = partition.failure
-        for partition, end in ends.items():
-            partition.advance(end)
-        for item in appends:
-            item.settle(item.error)
-
-    # In the writer's thread
-
-    def _cluster_id(self) -> str:
-        path = f"{self._paths[0]}/{META_FILE}"
-        try:
-            lines = read_all(self._files, path).decode().split("\n")
-        except FileNotFoundError:
-            made = base64.urlsafe_b64encode(self._random.randbytes(16)).decode().rstrip("=")
-            text = f"version=1\ncluster.id={made}\nnode.id={self.node_id}\n"
-            replace(self._files, path, text.encode())
-            return made
-        return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
-
-    def _load(self, directory: Directory, records: Sequence[TopicRecord]) -> list[tuple[Partition, Loaded]]:
-        files, path, opened = self._files, directory.path, directory.writer.opened
-        names = set(files.names(path))
-        clean = self._clean(path, names)
-        points, starts = self._offsets(f"{path}/{POINTS_FILE}"), self._offsets(f"{path}/{STARTS_FILE}")
-        journals = generations(sorted(names))
-        entries: dict[tuple[UUID, int], list[bytes]] = {}
-        for generation in journals if clean is None else ():
-            data = read_all(files, f"{path}/{journal_name(generation)}")
-            for id, index, batches in entries_in(data, generation):
-                entries.setdefault((id, index), []).append(bytes(batches))
-        directory.writer.next_generation = journals[-1] + 1 if journals else 0
-        found = []
-        wanted = {f"{record.name}-{index}": (record, index) for record in records for index in range(record.partitions)}
-        for name, (record, index) in wanted.items():
-            if name not in names:
-                continue
-            names.discard(name)
-            topic = self.topics[record.name]
-            partition = Partition(topic, index, f"{path}/{name}", self._around, directory.writer)
-            loaded = None
-            if clean is not None and name in clean:
-                loaded = from_clean(files, partition.folder, clean[name])
-            if loaded is None:
-                loaded = recover(
-                    opened,
-                    partition.folder,
-                    point=points.get(name, 0),
-                    log_start=starts.get(name, 0),
-                    interval_bytes=topic.config.index_interval_bytes,
-                    journal=entries.get((record.id, index), ()),
-                )
-                if self.settings.flush_policy is FlushPolicy.ASYNC:
-                    # What was seen may have been lost: a new epoch lets those who saw it find out.
-                    loaded.epochs = _next_epoch(loaded.epochs, loaded.end)
-            found.append((partition, loaded))
-        self._clear(path, names)
-        for generation in journals:
-            files.delete(f"{path}/{journal_name(generation)}")
-        return found
-
-    def _clean(self, path: str, names: set[str]) -> dict[str, CleanPartition] | None:
-        if CLEAN_FILE not in names:
-            return None
-        try:
-            clean = decode_clean(read_all(self._files, f"{path}/{CLEAN_FILE}"))
-        except msgspec.DecodeError:
-            clean = None
-        # From here on the files change: the next stop must be clean again for its word to count.
-        self._files.delete(f"{path}/{CLEAN_FILE}")
-        self._files.sync_folder(path)
-        return clean
-
-    def _offsets(self, path: str) -> dict[str, int]:
-        try:
-            return parse_offsets(read_all(self._files, path).decode())
-        except FileNotFoundError:
-            return {}
-        except ValueError:
-            _log.warning("a checkpoint is damaged", extra={"path": path})
-            return {}
-
-    def _clear(self, path: str, names: Iterable[str]) -> None:
-        """Deletes folders of partitions that no topic has: of topics that were deleted or never quite made."""
-        for name in names:
-            stem, _, index = name.rpartition("-")
-            if name.endswith(DELETE_SUFFIX) or (stem and index.isdigit() and not name.startswith("commit-journal-")):
-                self._files.delete_folder(f"{path}/{name}")
-
-    def _set_aside(self, directory: Directory, gone: Sequence[Partition]) -> None:
-        for partition in gone:
-            directory.writer.forget([segment.path() for segment in partition.segments])
-            aside = f"{partition.topic.name[:200]}-{partition.index}.{partition.topic.id.hex}{DELETE_SUFFIX}"
-            self._files.rename(partition.folder, f"{directory.path}/{aside}")
-        self._files.sync_folder(directory.path)
-
-    def _leave(self, directory: Directory, partitions: Sequence[Partition]) -> None:
-        writer, path = directory.writer, directory.path
-        clean = {}
-        for partition in partitions:
-            if partition.write_error is not None:
-                continue
-            if partition.segments and partition.segments[-1].index is not None and partition.segments[-1].created:
-                writer.write_index_files(partition, partition.segments[-1].index_files())
-            clean[partition.name] = to_clean(
-                partition.segments, partition.log_start, partition.end, partition.epochs, partition.producer_states
-            )
-        writer.checkpoint(directory.points, f"{path}/{POINTS_FILE}")
-        replace(self._files, f"{path}/{CLEAN_FILE}", msgspec.msgpack.encode(clean))
-
-
-def _take(partition: Partition, loaded: Loaded) -> None:
-    partition.segments = loaded.segments
-    partition.log_start, partition.end, partition.high_watermark = loaded.log_start, loaded.end, loaded.end
-    partition.producer_states = loaded.producers
-    partition.epochs = loaded.epochs
-    partition.leader_epoch = loaded.epochs[-1][0]
-
-
-def _next_epoch(epochs: tuple[tuple[int, int], ...], end: int) -> tuple[tuple[int, int], ...]:
-    return (*(entry for entry in epochs if entry[1] < end), (epochs[-1][0] + 1, end))
 
 
 def _at_once(call: Callable[[], None]) -> None:

@@ -88,7 +88,7 @@ class Appending:
         """Called once it is known; a second time changes nothing."""
         if self.settled:
             return
-        self.settled, self.error, self.data = True, error, b""
+        self.settled, self.error = True, error
         waiting, self._waiting = self._waiting, None
         for callback in waiting or ():
             callback()

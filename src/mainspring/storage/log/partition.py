@@ -10,9 +10,12 @@ No record is read here but where the topic is compacted (null keys are refused) 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from .checkpoints import first_files
 from .codecs import Codec
 from .errors import (
     CorruptBatch,
@@ -25,6 +28,7 @@ from .errors import (
     UnsupportedCompression,
 )
 from .files import OpenFiles
+from .indexes import OffsetIndex, TimeIndex
 from .model import Appending, Fetched
 from .producers import Kept, Origin, Producer, Producers
 from .records import (
@@ -57,7 +61,8 @@ RELATIVE_OFFSET_MAX = (1 << 31) - 1
 class Surroundings:
     """What all partitions of an engine share."""
 
-    __slots__ = ("clock", "opened", "settings", "tails")
+    __slots__ = ("clock", "delete_records", "opened", "settings", "tails")
+    delete_records: Callable[[Partition, int], Awaitable[int]]
 
     def __init__(self, clock: Clock, settings: LogSettings, opened: OpenFiles) -> None:
         self.clock = clock
@@ -321,9 +326,9 @@ class Partition:
         """The segment that takes a batch of `size` bytes, a new one where the last is full or old."""
         if not self.segments:
             self.segments.append(Segment.fresh(self.folder, self.end))
+            self.writer.tell(self.writer.write_index_files, self, first_files(self.folder, self.topic.id, self.epochs))
         active = self.segments[-1]
-        if active.index is None:
-            active.load(self.around.opened.files)
+        self._load(active)
         config = self.topic.config
         if active.size and (
             active.size + size > config.segment_bytes
@@ -336,6 +341,7 @@ class Partition:
     def roll(self) -> Segment:
         """Closes the active segment and begins the next at the end."""
         closed = self.segments[-1]
+        self._load(closed)
         left = closed.index_files()
         aborted = closed.aborted
         if self.producer_states is not None:
@@ -346,6 +352,12 @@ class Partition:
         active = Segment.fresh(self.folder, self.end)
         self.segments.append(active)
         return active
+
+    def _load(self, segment: Segment) -> None:
+        """Makes sure that the indexes can grow."""
+        if segment.index is None:
+            self._indexes(segment)
+            segment.load(self.around.opened.files)
 
     # What the writer says
 
@@ -434,19 +446,12 @@ class Partition:
 
     def _segment_of(self, offset: int) -> int:
         """The index of the segment that may hold `offset`."""
-        low, high = 0, len(self.segments)
-        while low < high:
-            middle = (low + high) // 2
-            if self.segments[middle].base <= offset:
-                low = middle + 1
-            else:
-                high = middle
-        return max(0, low - 1)
+        return max(0, bisect_right(self.segments, offset, key=attrgetter("base")) - 1)
 
     def _position(self, segment: Segment, offset: int) -> int:
         return self._indexes(segment)[0].position(offset)
 
-    def _indexes(self, segment: Segment):  # type: ignore[no-untyped-def]
+    def _indexes(self, segment: Segment) -> tuple[OffsetIndex, TimeIndex]:
         opened = self.around.opened
         try:
             return segment.indexes(opened.files)
@@ -487,6 +492,13 @@ class Partition:
         """(offset, timestamp) of the first record with the greatest time."""
         greatest = max((segment.max_timestamp for segment in self.segments if segment.size), default=-1)
         return await self.find(greatest) if greatest >= 0 else None
+
+    async def delete_records(self, before: int) -> int:
+        """Records before this offset are gone for good; -1 for the high watermark. Gives the log start.
+
+        Raises `OffsetOutOfRange` and `StorageFailed`.
+        """
+        return await self.around.delete_records(self, before)
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         """(the greatest epoch up to `epoch`, where it ends); (-1, -1) where there is none."""

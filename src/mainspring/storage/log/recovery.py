@@ -13,6 +13,7 @@ import msgspec
 
 from mainspring.core.crash import crash_point
 
+from .checkpoints import EPOCHS_FILE, parse_epochs
 from .errors import CorruptBatch, InvalidRecord
 from .files import Files, OpenFiles, read_all, write_all
 from .indexes import TimeIndex
@@ -20,7 +21,6 @@ from .producers import Producers
 from .records import Batch, batches_in, is_intact, marker_in
 from .segments import INDEX, LOG, SNAPSHOT, SUFFIXES, TIME_INDEX, TRANSACTION_INDEX, Segment, scan
 
-EPOCHS_FILE = "leader-epoch-checkpoint"
 LEFT_SUFFIXES = (".tmp", ".deleted", ".cleaned")
 SWAP = ".swap"
 
@@ -256,37 +256,6 @@ def _epochs(files: Files, folder: str) -> tuple[tuple[int, int], ...]:
     except ValueError:
         _log.warning("the leader epochs are damaged", extra={"path": folder})
         return ((0, 0),)
-
-
-def parse_epochs(text: str) -> tuple[tuple[int, int], ...]:
-    """Raises `ValueError` for what is no file of leader epochs."""
-    lines = text.split("\n")
-    if lines[0] != "0" or int(lines[1]) != len(lines) - 3:
-        raise ValueError("not a checkpoint of leader epochs")
-    return tuple((int(epoch), int(start)) for epoch, start in (line.split() for line in lines[2:-1])) or ((0, 0),)
-
-
-def format_epochs(epochs: Sequence[tuple[int, int]]) -> bytes:
-    lines = ["0", str(len(epochs)), *(f"{epoch} {start}" for epoch, start in epochs)]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def parse_offsets(text: str) -> dict[str, int]:
-    """Partition folder to offset, from a checkpoint in Kafka's form. Raises `ValueError`."""
-    lines = text.split("\n")
-    if lines[0] != "0" or int(lines[1]) != len(lines) - 3:
-        raise ValueError("not a checkpoint of offsets")
-    found = {}
-    for line in lines[2:-1]:
-        topic, index, offset = line.split()
-        found[f"{topic}-{index}"] = int(offset)
-    return found
-
-
-def format_offsets(offsets: Iterable[tuple[str, int, int]]) -> bytes:
-    """(topic, partition, offset) in Kafka's form."""
-    lines = [f"{topic} {index} {offset}" for topic, index, offset in offsets]
-    return ("\n".join(["0", str(len(lines)), *lines]) + "\n").encode()
 
 
 class CleanSegment(msgspec.Struct, array_like=True):

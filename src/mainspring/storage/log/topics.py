@@ -5,7 +5,7 @@ renamed for it before a crash without the file is a leftover.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -77,14 +77,16 @@ class TopicFiles:
         self._files.make_folder(self._folder)
         self._files.sync_folder(directory)
 
-    def read(self) -> Iterator[TopicRecord]:
-        """Raises `msgspec.DecodeError` for a file that is none."""
+    def read(self) -> list[TopicRecord]:
+        """All of them. Raises `msgspec.DecodeError` for a file that is none."""
+        records = []
         for name in self._files.names(self._folder):
             path = f"{self._folder}/{name}"
             if name.endswith(".tmp"):
                 self._files.delete(path)
             else:
-                yield msgspec.json.decode(read_all(self._files, path), type=TopicRecord)
+                records.append(msgspec.json.decode(read_all(self._files, path), type=TopicRecord))
+        return records
 
     def write(self, record: TopicRecord) -> None:
         replace(self._files, self._path(record.id), msgspec.json.encode(record))

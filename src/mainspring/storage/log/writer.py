@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mainspring.core.crash import crash_point
 
 from .errors import LogError, StorageFailed
-from .files import Files, OpenFiles, replace
+from .files import Files, OpenFiles
 from .journal import Journal
 from .model import ACKS_LEADER, Appending
 from .settings import FlushPolicy, LogSettings
@@ -93,23 +93,35 @@ class Writer:
         self._dirty_folders: set[str] = set()
 
     def work(self, items: deque[Appending | _Job]) -> None:
-        """Does all of `items` in order, appends that follow each other in one commit."""
+        """Does all of `items` in order: appends in as few commits as may be, and what nobody waits for behind them."""
         appends: list[Appending] = []
+        later: list[_Job] = []
         size = 0
         while items:
             item = items.popleft()
             if type(item) is Appending:
                 appends.append(item)
                 size += len(item.data)
-                if len(appends) < COMMIT_APPENDS_MAX and size < COMMIT_BYTES_MAX:
-                    continue
+                if len(appends) >= COMMIT_APPENDS_MAX or size >= COMMIT_BYTES_MAX:
+                    self._commit(appends)
+                    appends, size = [], 0
+                continue
+            assert isinstance(item, _Job)
+            later.append(item)
+            if item.done is None:
+                continue
             if appends:
                 self._commit(appends)
                 appends, size = [], 0
-            if isinstance(item, _Job):
-                self._run_job(item)
+            self._run_jobs(later)
         if appends:
             self._commit(appends)
+        self._run_jobs(later)
+
+    def _run_jobs(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            self._run_job(job)
+        jobs.clear()
 
     def _run_job(self, job: _Job) -> None:
         result, error = None, None
@@ -152,7 +164,7 @@ class Writer:
         self._done(appends)
         journal = self._journal
         if journal is not None and (journal.size > self._settings.journal_bytes or not journal.intact):
-            self._trim()
+            self.trim()
 
     def _done(self, appends: list[Appending]) -> None:
         self._deliver(lambda: self._finished(appends))
@@ -258,15 +270,7 @@ class Writer:
             self.opened.close(path)
             self._dirty.pop(path, None)
 
-    def checkpoint(self, points: Callable[[], bytes] | None, points_path: str) -> None:
-        """Syncs all that is dirty, writes down from where a restart must read, and gives up the journal. Raises `OSError`."""
-        data = points() if points is not None else None
-        self._trim()
-        crash_point("log.checkpoint.synced")
-        if data is not None:
-            replace(self.files, points_path, data)
-
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Syncs every dirty file; the journal has then nothing left to keep."""
         dirty, self._dirty = self._dirty, {}
         folders, self._dirty_folders = self._dirty_folders, set()
@@ -323,7 +327,7 @@ class ThreadedWriter(Writer):
         return done
 
     def tell(self, function: Callable[..., object], *args: Any) -> None:
-        """As `call`, where nobody waits: an error is logged."""
+        """Runs `function` some time after what was put before, where nobody waits: an error is logged."""
         self._queue.put(_Job(function, args, None))
 
     async def stop(self) -> None:
