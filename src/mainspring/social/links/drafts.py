@@ -32,32 +32,37 @@ class Drafts:
     def __init__(self, settings: LinksSettings, domains: Domains, passwords: Passwords) -> None:
         self._settings, self._domains, self.passwords = settings, domains, passwords
         file = settings.blocked_domains_file
-        self._blocked = BlockedDomains(Path(file) if file else None)
+        self._blocked = BlockedDomains(Path(file)) if file else None
 
     async def link(self, new: NewLink, by: Caller, id: int, created_us: int) -> Link:
         """The link that `new` describes; its code is the alias, or empty."""
         domain = self._domains.named(new.domain)
+        visits_left = new.max_visits
+        archived = False
+        # By place: of more than fifteen named arguments Python makes a dictionary first, which doubles the work.
         return Link(
-            id=id,
-            domain_id=domain.id,
-            code="" if new.alias is None else self.alias(new.alias, domain),
-            target=with_utm(await self.target(new.url), new.utm),
-            redirect=_redirect(new.redirect),
-            valid_since_us=_instant(new.valid_since, "/valid_since"),
-            valid_until_us=_instant(new.valid_until, "/valid_until"),
-            max_visits=new.max_visits,
-            visits_left=new.max_visits,
-            password=await self._password(new.password),
-            rules=await self._rules(new.rules),
-            forward_query=new.forward_query,
-            crawlable=new.crawlable,
-            owner=by.account_id,
-            title=new.title,
-            notes=new.notes,
-            folder=new.folder,
-            tags=_tags(new.tags),
-            card=new.card,
-            created_us=created_us,
+            id,
+            domain.id,
+            "" if new.alias is None else self.alias(new.alias, domain),
+            with_utm(await self.target(new.url), new.utm),
+            State.active,
+            _redirect(new.redirect),
+            _instant(new.valid_since, "/valid_since"),
+            _instant(new.valid_until, "/valid_until"),
+            new.max_visits,
+            visits_left,
+            None if new.password is None else await self._hashed(new.password),
+            await self._rules(new.rules) if new.rules else (),
+            new.forward_query,
+            new.crawlable,
+            by.account_id,
+            new.title,
+            new.notes,
+            new.folder,
+            _tags(new.tags) if new.tags else (),
+            new.card,
+            archived,
+            created_us,
         )
 
     async def changes(self, edit: LinkEdit, before: Link, by: Caller) -> dict[str, Any]:
@@ -77,7 +82,7 @@ class Drafts:
         if edit.valid_until is not UNSET:
             changes["valid_until_us"] = _instant(edit.valid_until, "/valid_until")
         if edit.password is not UNSET:
-            changes["password"] = await self._password(edit.password)
+            changes["password"] = None if edit.password is None else await self._hashed(edit.password)
         if edit.state is not UNSET:
             changes["state"] = _state(edit.state, before, by)
         if edit.owner is not UNSET:
@@ -94,7 +99,8 @@ class Drafts:
     async def target(self, url: str) -> str:
         settings = self._settings
         target = checked(url, schemes=settings.schemes, own=self._domains.hosts, private=settings.private_targets)
-        await self._blocked.refuse(target)
+        if self._blocked is not None:
+            await self._blocked.refuse(target)
         return target
 
     async def _rules(self, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -106,8 +112,8 @@ class Drafts:
                 raise Invalid(f"Write it as {await self.target(target)}", pointer="/rules")
         return rules
 
-    async def _password(self, password: str | None) -> str | None:
-        return None if password is None else await self.passwords.hash(password.encode())
+    async def _hashed(self, password: str) -> str:
+        return await self.passwords.hash(password.encode())
 
 
 def _redirect(status: int) -> int:

@@ -30,6 +30,10 @@ class State(IntEnum):
     deleted = 4
 
 
+STATE_NAMES = tuple(state.name for state in State)
+"""By number: an enumeration works a member's name out again each time that it is asked for it."""
+
+
 class Card(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a message or a post shows of the link instead of the target's own preview (Open Graph)."""
 
@@ -38,11 +42,11 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True):
     image: str = ""
 
 
-class Link(msgspec.Struct, frozen=True, kw_only=True):
+class Link(msgspec.Struct, frozen=True):
     """A code of a domain and what stands behind it. `version` counts edits; `password` is a hash."""
 
     id: int
-    domain_id: int = 0
+    domain_id: int
     code: str
     target: str
     state: State = State.active

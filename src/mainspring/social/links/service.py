@@ -249,13 +249,15 @@ class Links:
         if address is None:
             return
         if by.may("links:write"):
-            key = f"{by.kind}:{by.token_id or by.account_id}"
-            decision = await self._limiter.hit("links.create.token", key, cost=count)
+            policy, key = "links.create.token", f"{by.kind}:{by.token_id or by.account_id}"
         elif self.settings.anonymous:
-            decision = await self._limiter.hit("links.create.anonymous", limit_key(address), cost=count)
+            policy, key = "links.create.anonymous", limit_key(address)
         else:
             raise Unauthenticated("Creating links needs a token with the scope links:write")
-        if not decision:
+        decision = self._limiter.hit_now(policy, key, count)
+        if decision is None:
+            decision = await self._limiter.hit(policy, key, count)
+        if not decision.allowed:
             raise decision.exceeded()
 
     # Finding and changing

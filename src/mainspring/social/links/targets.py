@@ -155,12 +155,9 @@ def _ascii_host(host: str) -> str:
 
 
 class BlockedDomains:
-    """The names in `path`, `#` starting a comment; without a file nothing is blocked.
+    """The names in `path`, `#` starting a comment. A change is seen within `recheck_s`."""
 
-    A change is seen within `recheck_s`.
-    """
-
-    def __init__(self, path: Path | None, recheck_s: float = 5) -> None:
+    def __init__(self, path: Path, recheck_s: float = 5) -> None:
         self._path = path
         self._recheck_s = recheck_s
         self._hashes = array("Q")
@@ -177,8 +174,6 @@ class BlockedDomains:
 
     async def refuse(self, url: str) -> None:
         """Raises `BlockedTarget` where the host of `url`, or a domain above it, is in the file."""
-        if self._path is None:
-            return
         now_s = asyncio.get_running_loop().time()
         if now_s - self._looked_s >= self._recheck_s:
             self._looked_s = now_s

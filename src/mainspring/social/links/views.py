@@ -12,14 +12,14 @@ from mainspring.core.http.pages import PageQuery
 from mainspring.core.problems import Invalid
 from mainspring.social.links import rules as redirect_rules
 from mainspring.social.links.domains import Domain
-from mainspring.social.links.model import BULK_MAX, Card, Link, NewLink, Tag
+from mainspring.social.links.model import BULK_MAX, STATE_NAMES, Card, Link, NewLink, Tag
 from mainspring.social.links.rules import Rule, Trial, Visitor
 from mainspring.social.links.service import Links
 from mainspring.social.links.stats import By
 from mainspring.social.links.store import Edit
 
 
-class LinkView(msgspec.Struct, kw_only=True):
+class LinkView(msgspec.Struct):
     """A link as callers see it. `clicks` and `bots` are of all time; `version` is what `If-Match` compares."""
 
     id: str
@@ -179,40 +179,39 @@ async def link_views(links: Links, *found: Link) -> list[LinkView]:
 
 
 def link_view(link: Link, links: Links, clicks: int, bots: int) -> LinkView:
+    # By place, as in `Drafts.link`.
     return LinkView(
-        id=str(link.id),
-        short_url=links.domains.short_url(link),
-        domain=links.domains.of(link).host,
-        code=link.code,
-        url=link.target,
-        state=link.state.name,
-        title=link.title,
-        notes=link.notes,
-        folder=link.folder,
-        tags=link.tags,
-        redirect=link.redirect,
-        valid_since=rfc3339(link.valid_since_us),
-        valid_until=rfc3339(link.valid_until_us),
-        max_visits=link.max_visits,
-        visits_left=link.visits_left,
-        has_password=link.password is not None,
-        forward_query=link.forward_query,
-        crawlable=link.crawlable,
-        archived=link.archived,
-        rules=link.rules,
-        card=link.card,
-        owner=None if link.owner is None else str(link.owner),
-        created_at=rfc3339(link.created_us) or "",
-        version=link.version,
-        clicks=clicks,
-        bots=bots,
+        str(link.id),
+        links.domains.short_url(link),
+        links.domains.of(link).host,
+        link.code,
+        link.target,
+        STATE_NAMES[link.state],
+        link.title,
+        link.notes,
+        link.folder,
+        link.tags,
+        link.redirect,
+        rfc3339(link.valid_since_us),
+        rfc3339(link.valid_until_us),
+        link.max_visits,
+        link.visits_left,
+        link.password is not None,
+        link.forward_query,
+        link.crawlable,
+        link.archived,
+        link.rules,
+        link.card,
+        None if link.owner is None else str(link.owner),
+        redirect_rules.instant_text(link.created_us),
+        link.version,
+        clicks,
+        bots,
     )
 
 
 def rfc3339(at_us: int | None) -> str | None:
-    if at_us is None:
-        return None
-    return redirect_rules.instant_text(at_us)
+    return None if at_us is None else redirect_rules.instant_text(at_us)
 
 
 def link_etag(link: Link) -> bytes:
