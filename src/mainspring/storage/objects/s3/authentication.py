@@ -1,0 +1,86 @@
+"""From a request to its caller: the signature in its header or its query, verified, or nobody.
+
+What a signature says of the body is kept on the call: the hash that the content must have, and the seed from which chunks
+go on.
+"""
+
+import re
+from email.utils import parsedate_to_datetime
+
+from mainspring.storage.objects.s3.call import Call
+from mainspring.storage.objects.s3.errors import S3Error
+from mainspring.wire.aws import sigv4
+from mainspring.wire.aws.chunked import FORMS
+from mainspring.wire.aws.errors import AccessDenied, AuthorizationHeaderMalformed
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+async def authenticate(call: Call, service: str = "s3") -> None:
+    """Sets the caller's identity. Raises the `AwsError` that says why a signature is not accepted."""
+    headers = call.headers
+    authorization = headers.get(b"authorization")
+    if authorization is not None:
+        text = authorization.decode("latin-1")
+        if not text.startswith(sigv4.ALGORITHM):
+            raise S3Error(
+                "InvalidRequest",
+                "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+            )
+        claim = sigv4.claim_in_header(text, _date(headers), _text(headers, b"x-amz-security-token"))
+        call.signed_by = "header"
+    elif "X-Amz-Signature" in call.query or "X-Amz-Algorithm" in call.query:
+        claim = sigv4.claim_in_query(call.query)
+        call.signed_by = "query"
+    elif "AWSAccessKeyId" in call.query and "Signature" in call.query:
+        raise S3Error("InvalidRequest", "Signature Version 2 is not supported. Please use AWS4-HMAC-SHA256.")
+    else:
+        call.body_sha256 = _declared(headers, signed=False)
+        return
+    if claim.scope.service != service:
+        raise AuthorizationHeaderMalformed(f"The Credential's service is not {service}")
+    now_s = call.door.clock.wall_ns() / 1e9
+    sigv4.check_time(claim, now_s)
+    credentials = await call.door.identities.find(claim.scope.access_key, claim.token)
+    hashed = _declared(headers, signed=claim.expires_s is None)
+    call.seed = sigv4.verify(
+        claim, credentials.secret, call.method, call.raw_path, call.query_pairs, headers, hashed or sigv4.UNSIGNED
+    )
+    call.body_sha256 = hashed
+    call.identity = credentials.identity
+    if claim.expires_s is not None:
+        call.signature_age_ms = max(0, int((now_s - sigv4.seconds_of(claim.date)) * 1000))
+
+
+def _declared(headers: dict[bytes, bytes], *, signed: bool) -> str:
+    """What `x-amz-content-sha256` says; empty where it may be missing. Raises `InvalidArgument`, `MissingSecurityHeader`."""
+    declared = _text(headers, b"x-amz-content-sha256")
+    if not declared:
+        if signed:
+            raise S3Error("MissingSecurityHeader", MissingHeaderName="x-amz-content-sha256")
+        return ""
+    if declared == sigv4.UNSIGNED or declared in FORMS or _HASH.fullmatch(declared):
+        if not signed and declared in FORMS and declared != "STREAMING-UNSIGNED-PAYLOAD-TRAILER":
+            raise AccessDenied("A body in signed chunks needs a signed request")
+        return declared
+    raise S3Error(
+        "InvalidArgument",
+        "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
+        "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
+        ArgumentName="x-amz-content-sha256",
+        ArgumentValue=declared[:100],
+    )
+
+
+def _date(headers: dict[bytes, bytes]) -> str:
+    date = _text(headers, b"x-amz-date")
+    if date or b"date" not in headers:
+        return date
+    try:
+        return parsedate_to_datetime(_text(headers, b"date")).strftime("%Y%m%dT%H%M%SZ")
+    except ValueError:
+        return ""
+
+
+def _text(headers: dict[bytes, bytes], name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")

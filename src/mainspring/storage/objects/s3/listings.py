@@ -1,0 +1,143 @@
+"""Listings: objects in both versions of the API, versions with delete markers, and uploads that are open."""
+
+from mainspring.storage.objects.listing import Listed, Page
+from mainspring.storage.objects.s3.answers import Answer, xml
+from mainspring.storage.objects.s3.call import Call
+from mainspring.storage.objects.s3.errors import S3Error
+from mainspring.storage.objects.s3.object_handlers import as_of
+from mainspring.storage.objects.s3.routing import operation
+from mainspring.storage.objects.s3.xml import document, element, escaped, timestamp, url_encoded
+
+KEYS_MAX = 1_000
+
+
+class Wanted:
+    """The fields that all listings share. Raises `InvalidArgument`."""
+
+    def __init__(self, call: Call) -> None:
+        query = call.query
+        self.prefix = query.get("prefix", "")
+        self.delimiter = query.get("delimiter", "")
+        self.count = call.number("max-keys", KEYS_MAX, KEYS_MAX)
+        self.encoding = query.get("encoding-type", "")
+        if self.encoding not in ("", "url"):
+            raise S3Error(
+                "InvalidArgument", "Invalid Encoding Method specified in Request", ArgumentName="encoding-type"
+            )
+        self.text = url_encoded if self.encoding else escaped
+
+    def head(self, call: Call) -> str:
+        """What every listing says first."""
+        parts = [element("Name", call.bucket), f"<Prefix>{self.text(self.prefix)}</Prefix>"]
+        if self.delimiter:
+            parts.append(f"<Delimiter>{self.text(self.delimiter)}</Delimiter>")
+        if self.encoding:
+            parts.append(element("EncodingType", self.encoding))
+        return "".join(parts)
+
+    def prefixes(self, page: Page) -> str:
+        text = self.text
+        return "".join(
+            [f"<CommonPrefixes><Prefix>{text(prefix)}</Prefix></CommonPrefixes>" for prefix in page.prefixes]
+        )
+
+
+def _contents(call: Call, wanted: Wanted, entries: list[Listed], *, owners: bool) -> str:
+    text, names = wanted.text, call.door.identities.names
+    lines = []
+    for one in entries:
+        checksum = ""
+        if one.checksum is not None:
+            checksum = (
+                f"<ChecksumAlgorithm>{one.checksum.algorithm}</ChecksumAlgorithm>"
+                f"<ChecksumType>{one.checksum.kind}</ChecksumType>"
+            )
+        owner = _owner(one.owner, names) if owners else ""
+        lines.append(
+            f"<Contents><Key>{text(one.key)}</Key><LastModified>{timestamp(one.modified_us)}</LastModified>"
+            f"<ETag>&quot;{one.etag}&quot;</ETag>{checksum}<Size>{one.size}</Size>{owner}"
+            f"<StorageClass>{one.storage_class}</StorageClass></Contents>"
+        )
+    return "".join(lines)
+
+
+def _owner(id: str, names: dict[str, str]) -> str:
+    return f"<Owner>{element('ID', id)}{element('DisplayName', names.get(id, ''))}</Owner>"
+
+
+@operation("GET", "bucket", "ListObjectsV2", "s3:ListBucket", field="list-type")
+async def list_v2(call: Call) -> Answer:
+    if call.query["list-type"] != "2":
+        return await list_v1(call)
+    wanted = Wanted(call)
+    token, after = call.query.get("continuation-token"), call.query.get("start-after", "")
+    if token == "":
+        raise S3Error(
+            "InvalidArgument", "The continuation token provided is incorrect", ArgumentName="continuation-token"
+        )
+    page = await call.objects.list(
+        call.bucket, wanted.prefix, wanted.delimiter, after, count=wanted.count, token=token, as_of_us=as_of(call)
+    )
+    shown = len(page.entries) + len(page.prefixes)
+    inner = wanted.head(call)
+    inner += element("MaxKeys", wanted.count) + element("KeyCount", shown)
+    inner += element("IsTruncated", "true" if page.token else "false")
+    if token is not None:
+        inner += element("ContinuationToken", token)
+    if page.token:
+        inner += element("NextContinuationToken", page.token)
+    if after:
+        inner += f"<StartAfter>{wanted.text(after)}</StartAfter>"
+    owners = call.query.get("fetch-owner", "").lower() == "true"
+    inner += _contents(call, wanted, page.entries, owners=owners) + wanted.prefixes(page)
+    return xml(document("ListBucketResult", inner))
+
+
+@operation("GET", "bucket", "ListObjects", "s3:ListBucket")
+async def list_v1(call: Call) -> Answer:
+    wanted = Wanted(call)
+    marker = call.query.get("marker", "")
+    page = await call.objects.list(
+        call.bucket, wanted.prefix, wanted.delimiter, marker, count=wanted.count, as_of_us=as_of(call)
+    )
+    inner = wanted.head(call) + f"<Marker>{wanted.text(marker)}</Marker>"
+    inner += element("MaxKeys", wanted.count) + element("IsTruncated", "true" if page.token else "false")
+    if page.token and page.next_key is not None and wanted.delimiter:
+        inner += f"<NextMarker>{wanted.text(page.next_key)}</NextMarker>"
+    inner += _contents(call, wanted, page.entries, owners=True) + wanted.prefixes(page)
+    return xml(document("ListBucketResult", inner))
+
+
+@operation("GET", "bucket", "ListObjectVersions", "s3:ListBucketVersions", field="versions")
+async def list_versions(call: Call) -> Answer:
+    wanted = Wanted(call)
+    key_marker, version_marker = call.query.get("key-marker", ""), call.query.get("version-id-marker", "")
+    page = await call.objects.list_versions(
+        call.bucket, wanted.prefix, wanted.delimiter, key_marker, version_marker, count=wanted.count
+    )
+    text, names = wanted.text, call.door.identities.names
+    inner = wanted.head(call)
+    inner += f"<KeyMarker>{text(key_marker)}</KeyMarker>" + element("VersionIdMarker", version_marker)
+    inner += element("MaxKeys", wanted.count) + element("IsTruncated", "true" if page.token else "false")
+    if page.token and page.next_key is not None:
+        inner += f"<NextKeyMarker>{text(page.next_key)}</NextKeyMarker>"
+        if page.next_version is not None:
+            inner += element("NextVersionIdMarker", page.next_version)
+    lines = []
+    for one in page.entries:
+        name = "DeleteMarker" if one.marker else "Version"
+        body = ""
+        if not one.marker:
+            checksum = ""
+            if one.checksum is not None:
+                checksum = element("ChecksumAlgorithm", one.checksum.algorithm) + element(
+                    "ChecksumType", one.checksum.kind
+                )
+            body = f"<ETag>&quot;{one.etag}&quot;</ETag>{checksum}<Size>{one.size}</Size>"
+            body += element("StorageClass", one.storage_class)
+        lines.append(
+            f"<{name}><Key>{text(one.key)}</Key><VersionId>{one.version}</VersionId>"
+            f"<IsLatest>{'true' if one.latest else 'false'}</IsLatest>"
+            f"<LastModified>{timestamp(one.modified_us)}</LastModified>{body}{_owner(one.owner, names)}</{name}>"
+        )
+    return xml(document("ListVersionsResult", inner + "".join(lines) + wanted.prefixes(page)))
