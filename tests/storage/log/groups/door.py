@@ -12,6 +12,7 @@ from mainspring.storage.log.groups.service import Groups
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.kafka.broker import Broker
 from mainspring.storage.log.kafka.listener import Listener
+from mainspring.storage.log.transactions import Transactions
 
 WAIT_S = 30.0
 
@@ -24,19 +25,17 @@ async def open_door(folder: Path, settings: GroupSettings | None = None) -> Asyn
     await engine.start()
     groups = Groups(engine, clock, settings)
     await groups.start()
-    broker = Broker(engine, clock, folder / "door.json", groups=groups)
+    transactions = Transactions(engine, groups, clock)
+    await transactions.start()
+    broker = Broker(engine, clock, folder / "door.json", groups=groups, transactions=transactions)
     server = await asyncio.get_running_loop().create_server(Listener(broker), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
-        yield SimpleNamespace(address=f"127.0.0.1:{port}", port=port, engine=engine, groups=groups)
+        yield SimpleNamespace(
+            address=f"127.0.0.1:{port}", port=port, engine=engine, groups=groups, transactions=transactions
+        )
     finally:
         server.close()
+        await transactions.stop()
         await groups.stop()
         await engine.stop()
-
-
-async def until(condition, what: str = "it to become true") -> None:
-    """Lets the loop turn until `condition` holds."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0.01)
