@@ -7,7 +7,7 @@ import pytest
 import uvloop
 from hypothesis import settings
 
-pytest_plugins = ["tests.fixtures_database", "tests.fixtures_cache", "tests.fixtures_server"]
+pytest_plugins = ["tests.fixtures_database", "tests.fixtures_cache", "tests.fixtures_server", "tests.fixtures_kafka"]
 
 # A slow machine is not a wrong program.
 settings.register_profile("mainspring", deadline=None)

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from mainspring.storage.log.errors import LogError
-from mainspring.storage.log.kafka import tagged
 from mainspring.storage.log.kafka.acls import Operation, Resource
 from mainspring.storage.log.kafka.codec import Malformed
 from mainspring.storage.log.kafka.quotas import PRODUCE
 from mainspring.storage.log.kafka.refusals import Disconnect, NotAuthorized, UnknownTopicId
 from mainspring.storage.log.kafka.registry import Answer, ApiKey, Context, Later, Raw, handles
-from mainspring.storage.log.kafka.varints import get_varint, put_varint
+from mainspring.storage.log.kafka.varints import get_varint, put_varint, skip_tags
 
 if TYPE_CHECKING:
     from mainspring.storage.log.partition import Partition
@@ -90,9 +89,9 @@ def _read_flexible(frame: memoryview, at: int, version: int) -> Asked:
             if after > end:
                 raise ValueError("records longer than the frame")
             parts.append(Part(name, index, frame[at:after] if size else None))
-            at = after + 1 if not frame[after] else tagged.skip(frame, after)
-        at = at + 1 if not frame[at] else tagged.skip(frame, at)
-    tagged.skip(frame, at)
+            at = after + 1 if not frame[after] else skip_tags(frame, after)
+        at = at + 1 if not frame[at] else skip_tags(frame, at)
+    skip_tags(frame, at)
     return Asked(transactional_id, acks, parts)
 
 

@@ -4,11 +4,11 @@
     async def heartbeat(request, context):
         return {"error_code": 0}
 
-A handler takes the request as kio read it (the entity of exactly the version that came, so a field of later versions only is
-read by `given(request, "name", default)`) and a `Context`. It gives the answer's fields as a mapping with kio's names, written
-by the schema of that version: what the version lacks is left out, what is not given takes the schema's default, durations are
-integers under the name with `_ms` (`throttle_time_ms`, filled in by the connection where not given), error codes and enums any
-integer, UUIDs `uuid.UUID` or None. Or it gives the answer's bytes, packed by hand, as one or several buffers.
+A handler takes the request with kio's names for its fields (of exactly the version that came, so a field of later versions
+only is read by `given(request, "name", default)`) and a `Context`. It gives the answer's fields as a mapping with kio's names,
+written by the schema of that version: what the version lacks is left out, what is not given takes the schema's default,
+durations are integers under the name with `_ms` (`throttle_time_ms`, filled in by the connection where not given), error codes
+and enums any integer, UUIDs `uuid.UUID` or None. Or it gives the answer's bytes, packed by hand, as one or several buffers.
 
 A plain function answers at once, without a task, and may give a future of the answer or a `Later`; None sends nothing. An
 `async def` runs as a task, which goes on when its client has gone. As in Kafka a request of a connection begins when the one

@@ -1,4 +1,5 @@
-"""Unsigned varints (base 128, least significant group first), as flexible versions write lengths, counts and tags."""
+"""Unsigned varints (base 128, least significant group first), as flexible versions write lengths, counts and tags; and the
+tagged fields that they count."""
 
 
 def put_varint(out: bytearray, value: int) -> None:
@@ -27,3 +28,15 @@ def get_varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
     if value > 0xFFFFFFFF:
         raise ValueError("a varint of more than 32 bits")
     return value, at
+
+
+def skip_tags(data: memoryview, at: int) -> int:
+    """Where the fields that are tagged at `at` end. Raises `IndexError` and `ValueError` as `get_varint` does."""
+    count, at = get_varint(data, at)
+    for _ in range(count):
+        _, at = get_varint(data, at)
+        size, at = get_varint(data, at)
+        at += size
+        if at > len(data):
+            raise ValueError("a tagged field longer than the frame")
+    return at

@@ -25,9 +25,14 @@ def levels(given_levels: Mapping[str, int]) -> dict[str, int]:
     return {name: level for name, level in (DEFAULTS | dict(given_levels)).items() if level > 0}
 
 
+_TELEMETRY = (ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, ApiKey.PUSH_TELEMETRY)
+
+
 @cache
-def _keys() -> tuple[dict[str, int], ...]:
+def _keys(telemetry: bool) -> tuple[dict[str, int], ...]:
+    """As in Kafka clients are told of telemetry only where somebody wants it, or each would ask and say so in its log."""
     entries = sorted(table().values(), key=lambda entry: entry.key)
+    entries = [entry for entry in entries if telemetry or entry.key not in _TELEMETRY]
     return tuple(
         {"api_key": entry.key, "min_version": entry.listed[0], "max_version": entry.listed[-1]} for entry in entries
     )
@@ -36,7 +41,7 @@ def _keys() -> tuple[dict[str, int], ...]:
 def _refuse(frame: memoryview, asked: int, context: Context) -> Answer:
     """The client does not know our versions, so that it can only read the oldest answer."""
     context.api_version = 0
-    return {"error_code": UNSUPPORTED_VERSION, "api_keys": _keys()}
+    return {"error_code": UNSUPPORTED_VERSION, "api_keys": _keys(bool(context.broker.state.current.client_metrics))}
 
 
 @handles(ApiKey.API_VERSIONS, range(5), refuse=_refuse)
@@ -46,7 +51,7 @@ def api_versions(request: Any, context: Context) -> Answer:
         if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
             return {"error_code": INVALID_REQUEST}
         context.session.software, context.session.software_version = name, version
-    answer: dict[str, Any] = {"error_code": 0, "api_keys": _keys()}
+    answer: dict[str, Any] = {"error_code": 0, "api_keys": _keys(bool(context.broker.state.current.client_metrics))}
     if context.api_version >= 3:
         lowest = 0 if context.api_version >= 4 else 1
         answer["supported_features"] = [
