@@ -50,3 +50,9 @@ class Running(msgspec.Struct):
 async def aside(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Runs a client that blocks, while the server goes on in the loop."""
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def code_of(error: Any) -> str:
+    """The code of a boto3 `ClientError`."""
+    code: str = error.response["Error"]["Code"]
+    return code

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from mainspring.storage.objects.s3.patterns import Compare
+from mainspring.storage.objects.s3.patterns import Compare, pattern
 
 OBJECT_ACTIONS = frozenset(
     "s3:" + name

@@ -22,10 +22,13 @@ from mainspring.storage.objects.s3 import (
     forms,
     grants,
     listings,
+    locks,
     object_handlers,
     routing,
     sts,
+    uploads,
     website,
+    writes,
 )
 from mainspring.storage.objects.s3.access import Verdict
 from mainspring.storage.objects.s3.access_log import AccessLog
@@ -36,11 +39,12 @@ from mainspring.storage.objects.s3.buckets import Buckets
 from mainspring.storage.objects.s3.call import Call
 from mainspring.storage.objects.s3.errors import S3Error
 from mainspring.storage.objects.s3.identity import Identities
+from mainspring.storage.objects.s3.visitors import Visitors
 from mainspring.storage.objects.service import Objects
 
 log = logging.getLogger(__name__)
 
-HANDLERS: Final = (bucket_handlers, documents, grants, listings, object_handlers)
+HANDLERS: Final = (bucket_handlers, writes, documents, grants, listings, locks, object_handlers, uploads)
 """Modules whose handlers stand in the table of operations."""
 
 SERVER: Final[Header] = (b"server", b"mainspring")
@@ -68,7 +72,7 @@ class Door:
         self.hosts = hosts or Hosts(("s3.localhost",), ("s3-website.localhost",))
         self.buckets = Buckets(objects, clock)
         self.access_log = access_log or AccessLog(objects, clock)
-        self.anonymous_uploads_max = anonymous_uploads_max
+        self.visitors = Visitors(anonymous_uploads_max)
         metrics = metrics or Metrics()
         self._requests = metrics.histogram("objects_s3_seconds", "Time of S3 requests, bodies included", ("operation",))
         self._failed = metrics.counter("objects_s3_errors", "S3 requests that were refused or failed", ("code",))

@@ -11,15 +11,15 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from mainspring.core.http.request import Disconnected
-from mainspring.storage.objects.s3 import access, encryption, headers
+from mainspring.storage.objects.s3 import access, headers
 from mainspring.storage.objects.s3.answers import Answer, Header, xml
 from mainspring.storage.objects.s3.call import Call
 from mainspring.storage.objects.s3.errors import S3Error
 from mainspring.storage.objects.s3.form_reading import FormReader, boundary_of
-from mainspring.storage.objects.s3.new_acls import acl_of_new_object
-from mainspring.storage.objects.s3.object_handlers import of_made, owner_of_new
 from mainspring.storage.objects.s3.routing import Operation
 from mainspring.storage.objects.s3.tagging import tags_in_document
+from mainspring.storage.objects.s3.wishes import wish_of
+from mainspring.storage.objects.s3.writes import of_made
 from mainspring.storage.objects.s3.xml import HEAD, Malformed, element, parse
 from mainspring.wire.aws import sigv4
 from mainspring.wire.aws.errors import AccessDenied, IncompleteBody, SignatureDoesNotMatch
@@ -68,22 +68,11 @@ async def post(call: Call) -> Answer:
     if "acl" in fields:
         call.headers[b"x-amz-acl"] = fields["acl"].encode()
     access.check(call, "s3:PutObject", key)
-    tags = _tags(fields.get("tagging"))
-    owner = owner_of_new(call)
-    made = await call.objects.put(
-        call.bucket,
-        key,
-        _file(call, reader, first, least, most),
-        headers=headers.kept(call.headers),
-        metadata=headers.metadata(call.headers),
-        tags=tags,
-        storage_class=headers.storage_class(call),
-        lock=headers.lock_in(call),
-        owner=owner,
-        acl=acl_of_new_object(call, owner),
-        event="ObjectCreated:Post",
-        **encryption.asked(call),
-    )
+    wish = wish_of(call, None, event="ObjectCreated:Post")
+    if tags := _tags(fields.get("tagging")):
+        access.check(call, "s3:PutObjectTagging", key)
+        wish.tags = tags
+    made = await call.objects.put(call.bucket, key, _file(call, reader, first, least, most), wish=wish)
     return _answer(call, fields, of_made(made, view), made.etag)
 
 

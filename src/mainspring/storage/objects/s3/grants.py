@@ -6,8 +6,9 @@ from mainspring.storage.objects.s3.answers import Answer, xml
 from mainspring.storage.objects.s3.call import Call
 from mainspring.storage.objects.s3.documents import keep
 from mainspring.storage.objects.s3.errors import S3Error
-from mainspring.storage.objects.s3.object_handlers import acl_of, looked_up, viewed
+from mainspring.storage.objects.s3.object_handlers import acl_of, looked_up
 from mainspring.storage.objects.s3.routing import operation
+from mainspring.storage.objects.s3.wishes import viewed
 
 
 @operation("GET", "bucket", "GetBucketAcl", "s3:GetBucketAcl", field="acl")

@@ -1,4 +1,4 @@
-"""Objects: put, get, head, delete one and many, and what is known of one (`GetObjectAttributes`)."""
+"""Objects that are there: get, head, delete one and many, and what is known of one (`GetObjectAttributes`)."""
 
 import asyncio
 from typing import Any
@@ -11,77 +11,14 @@ from mainspring.storage.objects.reading import Reader
 from mainspring.storage.objects.s3 import access, encryption, headers
 from mainspring.storage.objects.s3.acl import Acl, decode
 from mainspring.storage.objects.s3.answers import Answer, Header, xml
-from mainspring.storage.objects.s3.buckets import BucketView
 from mainspring.storage.objects.s3.call import Call
 from mainspring.storage.objects.s3.errors import S3Error, told
-from mainspring.storage.objects.s3.new_acls import acl_of_new_object
 from mainspring.storage.objects.s3.routing import operation
-from mainspring.storage.objects.s3.tagging import tags_in_header
+from mainspring.storage.objects.s3.wishes import viewed
 from mainspring.storage.objects.s3.xml import Node, document, element, elements
 
 KEYS_MAX = 1_000
 PARTS_PAGE_MAX = 1_000
-
-
-@operation("PUT", "object", "PutObject", "s3:PutObject")
-async def put(call: Call) -> Answer:
-    view = viewed(call)
-    given = call.headers
-    body = call.body
-    if body.size_bytes is None:
-        raise S3Error("MissingContentLength")
-    tags = tags_in_header(call.header(b"x-amz-tagging")) if b"x-amz-tagging" in given else None
-    if tags:
-        access.check(call, "s3:PutObjectTagging", call.key)
-    owner = owner_of_new(call)
-    made = await call.objects.put(
-        call.bucket,
-        call.key,
-        await body.content(),
-        size=body.size_bytes,
-        headers=headers.kept(given),
-        metadata=headers.metadata(given),
-        condition=headers.write_if(call),
-        checksum=body.wish,
-        md5=call.header(b"content-md5"),
-        tags=tags,
-        lock=headers.lock_in(call),
-        storage_class=headers.storage_class(call) if b"x-amz-storage-class" in given else "STANDARD",
-        owner=owner,
-        acl=acl_of_new_object(call, owner),
-        **encryption.asked(call),
-    )
-    return Answer(200, of_made(made, view))
-
-
-def of_made(made: Object, view: BucketView) -> list[Header]:
-    """What is said of a version that was made just now."""
-    answer: list[Header] = [(b"etag", b'"%s"' % made.etag.encode())]
-    checksum = made.checksum
-    if checksum is not None:
-        answer.append((f"x-amz-checksum-{checksum.algorithm.lower()}".encode(), checksum.value.encode()))
-        answer.append((b"x-amz-checksum-type", checksum.kind.encode()))
-    if view.bucket.versioning:
-        answer.append((b"x-amz-version-id", made.version.encode()))
-    if made.sealed is not None:
-        answer += encryption.of_object(made)
-    return answer
-
-
-def viewed(call: Call) -> BucketView:
-    """The bucket of a call that has one: the door has looked."""
-    assert call.view is not None
-    return call.view
-
-
-def owner_of_new(call: Call) -> str:
-    """Whose a new object is: the bucket's owner's, unless the bucket lets writers keep what they write."""
-    view = viewed(call)
-    if view.enforced or call.identity.anonymous:
-        return view.owner
-    if view.ownership == "BucketOwnerPreferred" and call.headers.get(b"x-amz-acl") == b"bucket-owner-full-control":
-        return view.owner
-    return call.identity.id
 
 
 @operation("GET", "object", "GetObject")
@@ -118,7 +55,7 @@ async def opened(call: Call) -> Reader:
             part=part,
             condition=headers.read_if(call),
             as_of_us=as_of(call),
-            **encryption.opening(call),
+            customer_key=encryption.opening_key(call),
         )
     except NoSuchKey as missing:
         raise _hidden(call, missing) from None
@@ -134,9 +71,11 @@ def read_answer(call: Call, reader: Reader) -> Answer:
     """The answer of a GET whose object has been opened."""
     object = reader.object
     status = 200
-    shown = headers.of_object(object, checksums=call.headers.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED")
+    # The checksum is that of the whole: a client would hold it against what it got.
+    summed = reader.length == object.size and call.headers.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED"
+    shown = headers.of_object(object, checksums=summed)
     if object.sealed is not None:
-        shown += encryption.of_object(object)
+        shown += encryption.of_sealed(object.sealed)
     if reader.length != object.size or "partNumber" in call.query or b"range" in call.headers:
         if call.ranged:
             status = 206
@@ -214,7 +153,7 @@ async def head(call: Call) -> Answer:
         encryption.must_open(call, found)
     shown = headers.of_object(found, checksums=call.headers.get(b"x-amz-checksum-mode", b"").upper() == b"ENABLED")
     if found.sealed is not None:
-        shown += encryption.of_object(found)
+        shown += encryption.of_sealed(found.sealed)
     return Answer(200, _overridden(call, shown) if call.query else shown, b"", b"", found.size)
 
 
