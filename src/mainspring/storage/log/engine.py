@@ -23,6 +23,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.crash import crash_point
 from mainspring.core.telemetry.metrics import Metrics
 
+from .cleaner import Cleaner
 from .directory import Directory
 from .errors import InvalidPartitions, NotOpen, StorageFailed, TopicExists, UnknownPartition
 from .files import Files, OpenFiles, RealFiles
@@ -70,6 +71,8 @@ class Engine:
         self._partitions = 0
         self.upkeep = Upkeep(self._directories, self._around)
         """Checkpoints, retention and mending, for those who want them now."""
+        self.cleaner = Cleaner(self._directories, self._around, threaded=threaded)
+        """Compaction, likewise."""
 
     # Life
 
@@ -96,9 +99,11 @@ class Engine:
         for topic in self.topics.values():
             topic.partitions.sort(key=lambda partition: partition.index)
         self.upkeep.start()
+        self.cleaner.start()
 
     async def stop(self) -> None:
         """Writes everything down, so that the next start need not read it again."""
+        await self.cleaner.stop()
         await self.upkeep.stop()
         for directory in self._directories:
             partitions = tuple(directory.partitions.values())

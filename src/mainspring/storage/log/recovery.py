@@ -19,10 +19,9 @@ from .files import Files, OpenFiles, read_all, write_all
 from .indexes import TimeIndex
 from .producers import Producers
 from .records import Batch, batches_in, is_intact, marker_in
-from .segments import INDEX, LOG, SNAPSHOT, SUFFIXES, TIME_INDEX, TRANSACTION_INDEX, Segment, scan
+from .segments import LOG, SNAPSHOT, SUFFIXES, SWAP, TIME_INDEX, Segment, finish_swap, scan
 
 LEFT_SUFFIXES = (".tmp", ".deleted", ".cleaned")
-SWAP = ".swap"
 
 _log = logging.getLogger(__name__)
 
@@ -99,10 +98,7 @@ def _tidied(files: Files, folder: str) -> list[str]:
     if not swaps and not left:
         return names
     for name in swaps:
-        # A swap is named only once its content is durable: it takes the place of what it was made from.
-        for suffix in (INDEX, TIME_INDEX, TRANSACTION_INDEX):
-            files.delete(f"{folder}/{name[:20]}{suffix}")
-        files.rename(f"{folder}/{name}", f"{folder}/{name.removesuffix(SWAP)}")
+        finish_swap(files, folder, name)
     for name in left:
         files.delete(f"{folder}/{name}")
     files.sync_folder(folder)

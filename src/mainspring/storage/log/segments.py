@@ -14,6 +14,8 @@ from .records import HEADER, HEADER_BYTES, OVERHEAD_BYTES, Batch
 LOG, INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT = ".log", ".index", ".timeindex", ".txnindex", ".snapshot"
 SUFFIXES = (LOG, INDEX, TIME_INDEX, TRANSACTION_INDEX)
 
+SWAP = ".swap"
+
 _SCAN_BYTES = 1 << 20
 
 
@@ -157,3 +159,17 @@ def scan(
         yield at, batch, memoryview(chunk)[at - start : at - start + size]
         at += size
         handle = opened.handle(segment.path())
+
+
+def swap_name(base: int, upper: int) -> str:
+    """Of a segment that takes the place of all between the two offsets, as soon as it is so called."""
+    return f"{base:020}-{upper:020}{SWAP}"
+
+
+def finish_swap(files: Files, folder: str, swap: str) -> None:
+    """Deletes what a swap replaces and gives it its name. Broken off, it can be done again."""
+    base, upper = int(swap[:20]), int(swap[21:41])
+    for name in files.names(folder):
+        if name.endswith(SUFFIXES) and base <= int(name[:20]) < upper:
+            files.delete(f"{folder}/{name}")
+    files.rename(f"{folder}/{swap}", f"{folder}/{base:020}{LOG}")
