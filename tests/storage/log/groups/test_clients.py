@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from mainspring.storage.log.groups.settings import GroupSettings
+from tests.waiting import until
 
 from .door import WAIT_S, open_door
 
@@ -97,11 +98,9 @@ async def test_a_cooperative_group_keeps_what_stays_where_it_is_when_a_member_jo
         first = asyncio.ensure_future(asyncio.to_thread(run, "first"))
         second = None
         try:
-            while assigned["first"] != {0, 1, 2, 3}:
-                await asyncio.sleep(0.02)
+            await until(lambda: assigned["first"] == {0, 1, 2, 3})
             second = asyncio.ensure_future(asyncio.to_thread(run, "second"))
-            while not (len(assigned["first"]) == 2 and len(assigned["second"]) == 2):
-                await asyncio.sleep(0.02)
+            await until(lambda: len(assigned["first"]) == len(assigned["second"]) == 2)
             assert len(moved) == 2
             assert assigned["first"].isdisjoint(assigned["second"])
         finally:
@@ -158,11 +157,12 @@ async def test_a_classic_group_is_upgraded_by_a_member_of_the_new_protocol_and_d
             consumer.close()
 
     async def settled(classic: int, consumer: int, kind: str) -> None:
-        while True:
-            await asyncio.sleep(0.02)
-            group = door.groups.find("g")
-            if (len(assigned["classic"]), len(assigned["consumer"])) == (classic, consumer) and group.kind == kind:
-                return
+        await until(
+            lambda: (
+                (len(assigned["classic"]), len(assigned["consumer"])) == (classic, consumer)
+                and door.groups.find("g").kind == kind
+            )
+        )
 
     async with open_door(tmp_path, QUICK) as door, asyncio.timeout(3 * WAIT_S):
         await door.engine.create_topic("orders", 4)

@@ -65,7 +65,6 @@ class ConsumerGroup:
 
     def heartbeat(self, request: ConsumerHeartbeat, turn: Turn) -> ConsumerBeat:
         """Joins, goes on or leaves. Raises where the member is not who or where it says it is, having changed nothing."""
-        self._check(request)
         if request.member_epoch < 0:
             return self._leave(request, turn)
         member, replaced = self._find(request)
@@ -147,7 +146,9 @@ class ConsumerGroup:
 
     # A member
 
-    def _check(self, request: ConsumerHeartbeat) -> None:
+    @staticmethod
+    def check(request: ConsumerHeartbeat) -> None:
+        """Raises `InvalidRequest` or `UnsupportedAssignor` for what is wrong whatever the group is."""
         if request.member_epoch < LEAVES_FOR_A_WHILE:
             raise InvalidRequest("MemberEpoch is -2, -1, 0 or a positive number.")
         if request.member_epoch == LEAVES_FOR_A_WHILE and request.instance is None:

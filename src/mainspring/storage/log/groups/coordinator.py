@@ -206,6 +206,7 @@ class Coordinator:
         turn.answer(token, outcome)
 
     def _consumer_heartbeat(self, request: ConsumerHeartbeat, token: Any, turn: Turn) -> None:
+        ConsumerGroup.check(request)
         group = self.groups.get(request.group)
         if isinstance(group, ConsumerGroup):
             answer = group.heartbeat(request, turn)
