@@ -8,6 +8,7 @@ const pages: Record<string, () => Promise<System>> = {
   ids: () => import("./ids"),
   limiter: () => import("./limiter"),
   links: () => import("./links"),
+  log: () => import("./log"),
 }
 
 const loaded = new Map<string, Promise<System>>()
