@@ -327,8 +327,8 @@ async def test_a_rename_takes_the_bytes_along(objects: Objects) -> None:
         assert await bytes_of(objects, "b") == content
     with pytest.raises(NoSuchKey):
         await objects.rename("box", "a", "c")
+    await objects.put("box", "a", b"")
     with pytest.raises(PreconditionFailed):
-        await objects.put("box", "a", b"")
         await objects.rename("box", "a", "b", condition=WriteIf(none_match="*"))
     assert await keys_of(objects) == ["a", "b"]
 

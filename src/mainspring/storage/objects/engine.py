@@ -14,7 +14,6 @@ from mainspring.storage.objects import references
 from mainspring.storage.objects.intake import Intake
 from mainspring.storage.objects.pages import Pages
 from mainspring.storage.objects.reading import Reader
-from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.stripes import StripeStore
 from mainspring.storage.objects.tables import disk as disks
@@ -33,7 +32,7 @@ _SET_STATE = update(disks).where(disks.c.id == bindparam("disk_id")).values(stat
 
 
 class Engine:
-    """What `Objects` stands on. `bad` is called with every stripe that a shard was missing from."""
+    """What `Objects` stands on."""
 
     def __init__(
         self,
@@ -41,7 +40,6 @@ class Engine:
         clock: Clock,
         settings: ObjectsSettings,
         directories: Sequence[Path],
-        bad: Callable[[Stripe], None],
         files: Files | None,
         random: Callable[[int], bytes],
     ) -> None:
@@ -53,7 +51,7 @@ class Engine:
         self.directories = list(directories)
         self.numbers = Numbers(clock, settings.snapshot_s)
         self.threads = ThreadPoolExecutor(THREADS_MAX, "objects")
-        self.store = StripeStore(database, clock, settings, self.threads, bad)
+        self.store = StripeStore(database, clock, settings, self.threads)
         self.pages = Pages(self.store, database, self.numbers, settings)
         self.intake = Intake(self.store, settings, self.threads)
         self.random = random

@@ -21,6 +21,7 @@ from mainspring.storage.objects import buckets, checksums, listing, locks, moves
 from mainspring.storage.objects.conditions import ALWAYS, ReadIf, WriteIf
 from mainspring.storage.objects.encryption import CUSTOMER
 from mainspring.storage.objects.engine import Engine
+from mainspring.storage.objects.erasure import parse_profile
 from mainspring.storage.objects.errors import InvalidArgument, InvalidRequest
 from mainspring.storage.objects.intake import Body
 from mainspring.storage.objects.keys import Encryption, Keys
@@ -42,9 +43,9 @@ from mainspring.storage.objects.model import (
 )
 from mainspring.storage.objects.moves import Changes, Operation, Source
 from mainspring.storage.objects.reading import Reader, resolve_range
-from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.staging import Staged, StagedPut, Staging, Wish, profile_of
+from mainspring.storage.objects.upkeep import Upkeep
 from mainspring.storage.objects.uploads import Uploads
 from mainspring.storage.objects.versions import Found
 from mainspring.storage.objects.volumes import Files
@@ -73,26 +74,43 @@ class Objects:
         """`directories` stand for disks; without any, those of the settings, or one in the data folder of `config`."""
         self.settings = settings = settings or ObjectsSettings()
         self.clock = clock
-        self._database = database
+        self._database = self.database = database
         chosen = list(directories) or [Path(one) for one in settings.directories]
         if not chosen and config is not None:
             chosen = [Path(config.data) / "objects"]
-        self._engine = Engine(database, clock, settings, chosen, self._bad_stripe, files, random)
+        self._engine = self.engine = Engine(database, clock, settings, chosen, files, random)
+        self.upkeep = Upkeep(self._engine, metrics)
+        self._engine.store.on_bad = self.upkeep.bad_stripe
         self._keys = Keys(database, random)
         self._staging = Staging(self._engine, self._keys)
         self.uploads = Uploads(self._engine, self._staging, self._keys)
 
     async def start(self) -> None:
         await self._engine.start()
+        self.upkeep.start()
 
     async def stop(self) -> None:
+        await self.upkeep.stop()
         await self._engine.stop()
+
+    async def look_after_disks(self) -> None:
+        """A job: notices lost disks and has what they held healed."""
+        await self.upkeep.look()
+
+    async def sweep(self) -> None:
+        """A job: lifecycle rules, and rows that were kept for listings."""
+        await self.upkeep.sweep()
+
+    async def scrub(self) -> None:
+        """A job: reads the next shards again."""
+        await self.upkeep.scrub_due()
+
+    async def compact(self) -> None:
+        """A job: gives dead bytes back."""
+        await self.upkeep.compact()
 
     def now_us(self) -> int:
         return self.clock.wall_ns() // 1000
-
-    def _bad_stripe(self, stripe: Stripe) -> None:
-        pass
 
     # Buckets
 
@@ -122,6 +140,15 @@ class Objects:
     async def set_lock_default(self, bucket: str, default: LockDefault) -> None:
         """Turns object lock on, or changes what new versions get."""
         await self._database.write(buckets.set_lock, bucket, default)
+
+    async def set_profile(self, bucket: str, profile: str | None) -> None:
+        """Chooses the erasure profile (`k+m`) of what is put from now on; `upkeep.convert` cuts anew what is there."""
+        if profile is not None:
+            try:
+                parse_profile(profile)
+            except ValueError as error:
+                raise InvalidArgument(str(error)) from None
+        await self._database.write(buckets.set_profile, bucket, profile)
 
     async def setting(self, bucket: str, kind: str) -> bytes:
         """A document that was given for the bucket. Raises `NoSuchConfiguration`."""
@@ -202,6 +229,10 @@ class Objects:
     ) -> Object:
         """What `get` would give, without its bytes."""
         return (await self._find(bucket, key, version, condition, as_of_us)).object
+
+    async def pieces(self, bucket: str, key: str, version: str) -> bytes:
+        """Where the bytes of a version are, packed as `model.Piece`s."""
+        return (await self._find(bucket, key, version, None, None)).pieces
 
     async def delete(
         self,

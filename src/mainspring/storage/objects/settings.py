@@ -51,6 +51,10 @@ class ObjectsSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     scrub_days: Annotated[float, Meta(gt=0, description="Every shard is read again within so many days")] = 30
     scrub_share_max: Annotated[float, Meta(gt=0, le=1, description="Share of the time that scrubbing may read")] = 0.05
     heal_share_max: Annotated[float, Meta(gt=0, le=1, description="Share of the time that healing may take")] = 0.5
+    storage_classes: Annotated[
+        dict[str, str],
+        Meta(description="Erasure profile (k+m) of storage classes that lifecycle rules move objects to"),
+    ] = {}
     lifecycle_day_seconds: Annotated[
         float, Meta(gt=0, description="Length of a day in lifecycle rules; shorter in tests")
     ] = 86_400

@@ -38,8 +38,6 @@ TRIES = 3
 FULL_AGAIN_S = 1.0
 WHOLE_READ = 1 << 62
 
-Bad = Callable[[Stripe], None]
-
 
 class Written(msgspec.Struct):
     """A stripe whose shards are written; its segments are pinned until `release`."""
@@ -47,12 +45,17 @@ class Written(msgspec.Struct):
     stripe: Stripe
     pinned: list[Segment]
 
+    @property
+    def durable(self) -> int:
+        """How many shards have a place."""
+        return sum(place is not None for place in self.stripe.places)
+
 
 class StripeStore:
     """All live disks of this process. `on_bad` is told of every stripe that a shard was missing from."""
 
     def __init__(
-        self, database: Database, clock: Clock, settings: ObjectsSettings, threads: ThreadPoolExecutor, on_bad: Bad
+        self, database: Database, clock: Clock, settings: ObjectsSettings, threads: ThreadPoolExecutor
     ) -> None:
         self.disks: dict[int, Disk] = {}
         self.degraded_reads = self.bad_shards = 0
@@ -60,7 +63,7 @@ class StripeStore:
         self._clock = clock
         self._settings = settings
         self._threads = threads
-        self._on_bad = on_bad
+        self.on_bad: Callable[[Stripe], None] = _ignore
         self._ids = range(0)
         self._reserving = asyncio.Lock()
         self._known: OrderedDict[int, Stripe] = OrderedDict()
@@ -74,11 +77,11 @@ class StripeStore:
         full = False
         for _ in range(TRIES):
             profile, disks = self.choose(wanted)
-            fragments = await self._run(encode, payload, profile)
+            fragments = await self.run(encode, payload, profile)
             blank = Stripe(await self._next_id(), *profile, len(payload), (None,) * profile.shards)
             targets = list(zip(range(profile.shards), disks, fragments, strict=True))
             written, full = await self.write_shards(blank, targets)
-            if sum(place is not None for place in written.stripe.places) >= profile.written_min:
+            if written.durable >= profile.written_min:
                 return written
             self.release([written])
         raise StorageFull() if full else ServiceUnavailable("the shards could not be written")
@@ -107,15 +110,41 @@ class StripeStore:
             header = extents.Header(
                 stripe.id, index, stripe.k, stripe.m, codec, stripe.size, length, self._clock.wall_ns() // 1000, disk.id
             )
-            await self._run(_write_extent, disk, segment, header, fragment, place.offset)
+            await self.run(_write_extent, disk, segment, header, fragment, place.offset)
         except OSError as error:
             return self._failed(disk, error)
         places[index] = place
         return ""
 
     async def sync(self, written: Sequence[Written]) -> None:
-        """Makes stripes durable. Shards on a disk that fails lose their place; raises `ServiceUnavailable` where too few
-        are left."""
+        """Makes stripes durable. One of which too few shards are, because disks failed, is cut anew on what is left.
+
+        Raises `ServiceUnavailable` where that cannot be done either.
+        """
+        for _ in range(TRIES):
+            await self._sync_once(written)
+            thin = [one for one in written if one.durable < one.stripe.profile.written_min]
+            if not thin:
+                return
+            for one in thin:
+                await self._cut_anew(one)
+            written = thin
+        raise ServiceUnavailable("the shards could not be made durable")
+
+    async def _cut_anew(self, one: Written) -> None:
+        """Writes a stripe again, from the shards that are left, on the disks that are."""
+        if one.durable < one.stripe.k:
+            raise ServiceUnavailable("the shards could not be made durable")
+        payload = await self.payload(one.stripe)
+        profile, disks = self.choose()
+        fragments = await self.run(encode, payload, profile)
+        blank = Stripe(one.stripe.id, *profile, one.stripe.size, (None,) * profile.shards)
+        again, _ = await self.write_shards(blank, list(zip(range(profile.shards), disks, fragments, strict=True)))
+        one.stripe = again.stripe
+        one.pinned += again.pinned
+
+    async def _sync_once(self, written: Sequence[Written]) -> None:
+        """Shards on a disk that fails lose their place."""
         dirty = {(place.disk, place.segment) for one in written for place in one.stripe.places if place is not None}
         failed = {where for where in await asyncio.gather(*(self._sync(*where) for where in dirty)) if where}
         crash_point("objects.shards.synced")
@@ -127,8 +156,6 @@ class StripeStore:
                 for place in one.stripe.places
             )
             one.stripe = msgspec.structs.replace(one.stripe, places=places)
-            if sum(place is not None for place in places) < one.stripe.profile.written_min:
-                raise ServiceUnavailable("the shards could not be made durable")
 
     async def _sync(self, disk_id: int, segment_number: int) -> tuple[int, int] | None:
         disk = self.disks.get(disk_id)
@@ -142,28 +169,40 @@ class StripeStore:
         return None
 
     def release(self, written: Iterable[Written]) -> None:
-        """Lets compaction have the segments again: the stripes are referred to by now, or never will be."""
+        """Lets compaction have the segments again: the stripes are referred to by now, or never will be. What has not all
+        of its shards is handed to healing."""
         for one in written:
-            for segment in one.pinned:
-                segment.pins -= 1
-            one.pinned.clear()
+            self.unpin(one)
             if None in one.stripe.places:
-                self._on_bad(one.stripe)
+                self.on_bad(one.stripe)
 
-    def choose(
-        self, wanted: Profile | None = None, without: frozenset[int] = frozenset()
-    ) -> tuple[Profile, list[Disk]]:
+    @staticmethod
+    def unpin(written: Written) -> None:
+        for segment in written.pinned:
+            segment.pins -= 1
+        written.pinned.clear()
+
+    def choose(self, wanted: Profile | None = None) -> tuple[Profile, list[Disk]]:
         """A profile and a disk for each of its shards: `wanted` where enough disks are live, else what they allow.
 
         No zone gets more than m shards where the zones allow it. Raises `StorageFull` where no disk has room.
         """
-        disks = [disk for disk in self.disks.values() if disk.id not in without and self._has_room(disk)]
+        disks = [disk for disk in self.disks.values() if self._has_room(disk)]
         if not disks:
             raise StorageFull() if self.disks else ServiceUnavailable("no disk is there")
         profile = wanted if wanted is not None and wanted.shards <= len(disks) else default_profile(len(disks))
         self._turn += 1
         turned = disks[self._turn % len(disks) :] + disks[: self._turn % len(disks)]
-        return profile, spread(turned, profile)
+        return profile, spread(turned, profile.shards)
+
+    def roomy(self, without: frozenset[int], count: int) -> list[Disk]:
+        """Up to `count` disks that may be written to, others than `without`, of many zones."""
+        disks = [disk for disk in self.disks.values() if disk.id not in without and self._has_room(disk)]
+        return spread(disks, count) if disks else []
+
+    def forget_space(self) -> None:
+        """Asks the disks anew how much room they have."""
+        self._space.clear()
 
     def _has_room(self, disk: Disk) -> bool:
         if disk.draining or disk.lost is not None:
@@ -274,7 +313,7 @@ class StripeStore:
                 raise error
             if not task.done() or task.exception() is not None:
                 self._note_bad(stripe, index, task)
-        self._on_bad(stripe)
+        self.on_bad(stripe)
         self.degraded_reads += 1
         payload = await self.payload(stripe)
         return memoryview(payload)[start:stop]
@@ -310,7 +349,7 @@ class StripeStore:
         if len(blocks) != blocks_bytes:
             raise Damage("cut short")
         if blocks_bytes > 4 * extents.BLOCK:
-            await self._run(extents.check_blocks, blocks, table)
+            await self.run(extents.check_blocks, blocks, table)
         else:
             extents.check_blocks(blocks, table)
         return bytes(blocks[skipped : skipped + stop - start])
@@ -321,7 +360,7 @@ class StripeStore:
         if len(fragments) < stripe.k:
             log.error("stripe %d cannot be read: of %s the shards %s are missing", stripe.id, stripe.profile, missing)
             raise InternalError(stripe=stripe.id, missing_shards=sorted(missing))
-        return await self._run(decode, [fragments[index] for index in sorted(fragments)], stripe.profile)
+        return await self.run(decode, [fragments[index] for index in sorted(fragments)], stripe.profile)
 
     async def fragments(self, stripe: Stripe, enough: int) -> tuple[dict[int, bytes], dict[int, str]]:
         """Good fragments by index, at least `enough` where there are so many; and what is wrong with the others tried."""
@@ -345,7 +384,7 @@ class StripeStore:
         disk, place = self._disk_of(stripe, index)
         codec = CODEC_BYTES if stripe.m else 0
         whole = await disk.read(place, extents.extent_bytes(shard_length(stripe.size, stripe.k), codec))
-        return await self._run(extents.check_whole, whole, stripe.id, index)
+        return await self.run(extents.check_whole, whole, stripe.id, index)
 
     def _disk_of(self, stripe: Stripe, index: int) -> tuple[Disk, Place]:
         place = stripe.places[index]
@@ -356,16 +395,16 @@ class StripeStore:
             raise Lost(f"disk {place.disk} is lost")
         return disk, place
 
-    async def _run(self, function: Callable[..., T], *args: object) -> T:
+    async def run(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
 
-def spread(disks: Sequence[Disk], profile: Profile) -> list[Disk]:
-    """A disk for each shard: one of each zone in turn, so that a zone gets as few as can be."""
+def spread(disks: Sequence[Disk], count: int) -> list[Disk]:
+    """Up to `count` disks: one of each zone in turn, so that a zone gets as few shards as can be."""
     zones = [list(members) for _, members in groupby(sorted(disks, key=lambda disk: disk.zone), lambda disk: disk.zone)]
     zones.sort(key=len, reverse=True)
     in_turn = [zone[row] for row in range(max(map(len, zones))) for zone in zones if row < len(zone)]
-    chosen = in_turn[: profile.shards]
+    chosen = in_turn[:count]
     order = {disk.id: at for at, disk in enumerate(disks)}
     return sorted(chosen, key=lambda disk: order[disk.id])
 
@@ -377,3 +416,7 @@ def _write_extent(disk: Disk, segment: Segment, header: extents.Header, fragment
 def _read_the_exception(task: "asyncio.Task[bytes]") -> None:
     if not task.cancelled():
         task.exception()
+
+
+def _ignore(stripe: Stripe) -> None:
+    return None

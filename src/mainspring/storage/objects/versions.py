@@ -414,6 +414,12 @@ def change(
     return made
 
 
+def set_about(connection: Connection, bucket: Bucket, key: str, row: Row, about: bytes) -> None:
+    """Replaces what is known of a version."""
+    where = {"of_bucket": bucket.id, "of_key": key.encode(), "of_rank": row.rank}
+    connection.execute(_SET_ABOUT, {**where, "to": about})
+
+
 def end(connection: Connection, numbers: Numbers, bucket: Bucket, key: str, row: Row, seq: int) -> None:
     """Ends a version at `seq`: its bytes are released, its row goes, or is kept for a listing that shows it."""
     if row.pieces:

@@ -160,6 +160,7 @@ class Disk:
     def write(self, segment: Segment, buffers: Sequence[bytes], offset: int) -> None:
         """Blocks. Raises `OSError`."""
         self._files.write(segment.fd, buffers, offset)
+        _ensure_linked(segment)
 
     async def sync(self, segment: Segment) -> None:
         """Makes what was written to `segment` durable, together with whoever asks at the same time. Raises `OSError`."""
@@ -171,8 +172,7 @@ class Disk:
 
     def _sync_linked(self, segment: Segment) -> None:
         self._files.sync(segment.fd)
-        if os.fstat(segment.fd).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "the segment was unlinked", str(segment.path))
+        _ensure_linked(segment)
 
     async def read(self, place: Place, length: int, offset: int = 0) -> bytes:
         """`length` bytes from `offset` of the extent at `place`. Raises `Lost` or `OSError`; may be short."""
@@ -325,6 +325,12 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _ensure_linked(segment: Segment) -> None:
+    """A file without a name still takes writes and syncs, and is gone with the process."""
+    if os.fstat(segment.fd).st_nlink == 0:
+        raise FileNotFoundError(errno.ENOENT, "the segment was unlinked", str(segment.path))
 
 
 def _create(path: Path) -> int:
