@@ -29,7 +29,8 @@ from mainspring.core.once import Once
 from mainspring.core.problems import Forbidden, Invalid, Malformed, Problem, Unauthenticated
 
 Handle = Callable[[Request, list[str]], Awaitable[Answer]]
-Argument = Callable[[Request], Awaitable[Any]]
+ReadBody = Callable[[Request], Awaitable[Any]]
+DecodeBody = Callable[[Request, bytes], Any]
 Authenticate = Callable[[Request], Awaitable[Caller]]
 
 TRUSTED = Caller(None, "local", "local", frozenset({"*"}))
@@ -68,7 +69,7 @@ def bind(operation: Operation, system: str, services: Mapping[Any, Any], authent
     scope = operation.scope
     read_path = _path_reader(operation.path)
     read_query = _query_reader(operation.query) if operation.query is not None else None
-    read_body = _body_reader(operation) if operation.body is not None else None
+    read_body, decode_body = _body_reader(operation)
     once_prefix = f"{system}.{operation.name}"
     status, function, etag = operation.status, operation.function, operation.etag
 
@@ -85,13 +86,15 @@ def bind(operation: Operation, system: str, services: Mapping[Any, Any], authent
         if read_query is not None:
             arguments["query"] = read_query(request.scope["query_string"])
         if read_body is not None:
-            arguments["body"] = await read_body(request)
+            body = await read_body(request)
+            arguments["body"] = body if decode_body is None else decode_body(request, body)
         if wants_request:
             arguments["request"] = request
         if wants_channel:
             arguments["channel"] = cast(SocketRequest, request).channel
         if wants_once:
-            arguments["once"] = once = await _once(request, once_prefix, caller)
+            key = request.headers.get(b"idempotency-key")
+            arguments["once"] = once = None if key is None else await _once(key, request, once_prefix, caller)
         value = await function(**arguments)
         kind = type(value)
         if kind is Response or kind is Stream:
@@ -167,17 +170,19 @@ def _is_list(kind: Any) -> bool:
     return any(_is_list(option) for option in typing.get_args(kind)) if origin not in (dict,) else False
 
 
-def _body_reader(operation: Operation) -> Argument:
+def _body_reader(operation: Operation) -> tuple[ReadBody | None, DecodeBody | None]:
+    """What waits for the body, and what then makes the argument of it."""
     kind, optional = operation.body, operation.body_optional
+    if kind is None:
+        return None, None
     if kind is bytes:
-        return Request.body
+        return Request.body, None
     if kind is Form:
-        return Request.form
+        return Request.form, None
     decode = msgspec.json.Decoder(kind).decode
     open_ended = is_open(kind)
 
-    async def read(request: Request) -> Any:
-        body = await request.body()
+    def read(request: Request, body: bytes) -> Any:
         if not body and optional:
             return None
         content_type = request.headers.get(b"content-type", b"")
@@ -194,7 +199,7 @@ def _body_reader(operation: Operation) -> Argument:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Malformed(str(error), pointer="/body") from None
 
-    return read
+    return Request.body, read
 
 
 def invalid(error: msgspec.ValidationError, root: str) -> Invalid:
@@ -212,10 +217,7 @@ def invalid(error: msgspec.ValidationError, root: str) -> Invalid:
     return Invalid(text, pointer=pointer)
 
 
-async def _once(request: Request, prefix: str, caller: Caller) -> Once | None:
-    header = request.headers.get(b"idempotency-key")
-    if header is None:
-        return None
+async def _once(header: bytes, request: Request, prefix: str, caller: Caller) -> Once:
     # A Structured Field string by the draft, a bare word by custom: both name the same key.
     key = _KEY.fullmatch(header.decode("latin-1"))
     if key is None:
