@@ -25,7 +25,7 @@ class Shelf:
         self.fails: Callable[[str], bool] = lambda when: False
         self._partitions = partitions
 
-    async def take_over(self) -> None:
+    async def take_over(self, history: int) -> None:
         self.takeovers += 1
 
     def unfit(self, record: Record) -> str | None:

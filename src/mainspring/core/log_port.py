@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from .clock import Clock
@@ -76,18 +77,20 @@ class LogPort:
             ((one, spec) for one, spec in _log_specs(self._systems.manifests.values()) if not spec.scheme), None
         )
 
-    async def _open(self) -> Log:
+    async def _open(self) -> Any:
         assert self._provider is not None
         manifest, spec = self._provider
         self._asked.set()
         if not spec.scheme:
             await self._systems.get(manifest.name)
-            log: Log = await self._wiring.get(resolve(spec.service))
-            return log
-        kind = self._wiring.offer(await asyncio.to_thread(resolve, spec.service))
-        log = await self._wiring.get(kind)
+            return await self._service(spec)
+        await asyncio.to_thread(resolve, spec.service)
+        log = await self._service(spec)
         await self._start_relay()
         return log
+
+    async def _service(self, spec: PortSpec) -> Any:
+        return await self._wiring.get(self._wiring.offer(resolve(spec.service)))
 
     async def _start_relay(self) -> None:
         self._asked.set()
@@ -95,7 +98,7 @@ class LogPort:
 
     async def _relay(self, database: Database, outbox: OutboxLog, clock: Clock, metrics: Metrics) -> Relay:
         assert self._provider is not None
-        log = await self._wiring.get(resolve(self._provider[1].service))
+        log = await self._service(self._provider[1])
         node = f"{os.uname().nodename}/{os.getpid()}"
         leases = OwnLeases(clock) if database.dialect == "sqlite" else SharedLeases(database, node)
         return Relay(database, outbox, log, clock, leases=leases, metrics=metrics)

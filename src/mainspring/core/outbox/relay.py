@@ -43,8 +43,11 @@ _log = logging.getLogger(__name__)
 class Destination(Protocol):
     """What a log must be able to do for a relay."""
 
-    async def take_over(self) -> None:
-        """Ends what an earlier relay may still be doing: once this returns, nothing of it becomes visible any more."""
+    async def take_over(self, history: int) -> None:
+        """Ends what an earlier relay of this outbox may still be doing: nothing of it becomes visible any more.
+
+        `history` is the number that names the outbox.
+        """
 
     def unfit(self, record: Record) -> str | None:
         """Why this log cannot hold the record, or None where it can."""
@@ -132,8 +135,8 @@ class Relay:
 
     async def _begin(self) -> None:
         """Finds out where to go on. Nothing is known of what another node, or this one before a failure, has done since."""
-        await self._destination.take_over()
         self._history = await self._outbox.history()
+        await self._destination.take_over(self._history)
         self._position, self._ends = await self._database.read(_place)
         self._passed = await self._database.read(transactions.slowest_groups)
         self._known = {}

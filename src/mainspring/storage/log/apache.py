@@ -1,0 +1,392 @@
+"""The port `Log` on Apache Kafka: what a deployment moves to when one machine's log is outgrown. By librdkafka.
+
+    log = "kafka://broker-1:9092,broker-2:9092"
+    log = "kafka://user:password@broker:9093?security.protocol=SASL_SSL&sasl.mechanism=SCRAM-SHA-512"
+
+What follows the question mark are librdkafka's own settings. Records are acknowledged by all in-sync replicas and sent by an
+idempotent producer. The relay's events go in transactions of one transactional id, so a relay that was thought dead can add
+nothing once another has taken over.
+
+librdkafka has threads of its own; each client here is used from one thread, and what it has to say is handed to the loop.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from mainspring.core.clock import Clock
+from mainspring.core.config import Config
+from mainspring.core.outbox import commits
+from mainspring.core.outbox.commits import NOWHERE
+from mainspring.core.ports import Database, Position, Record
+from mainspring.core.problems import Problem, Unavailable
+from mainspring.core.telemetry import Metrics
+from mainspring.storage.log.apache_consumer import KafkaConsumer, as_record
+from mainspring.storage.log.errors import InvalidTopic, MessageTooLarge, UnknownPartition
+from mainspring.storage.log.positions import Owned
+from mainspring.storage.log.reader import Isolation
+
+T = TypeVar("T")
+
+ANSWER_S = 30.0
+"""How long a broker may take: then what was asked raises `Unavailable`."""
+
+BATCH_BYTES_MAX = 1_000_000
+RECORD_BYTES_AROUND = 200
+FETCH_RECORDS = 500
+POLL_S = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+def opened(config: Config, clock: Clock, database: Database, metrics: Metrics) -> "KafkaLog":
+    """The log that the configuration's `log` names."""
+    return KafkaLog(config.log, clock, database, metrics=metrics)
+
+
+class KafkaLog:
+    """Between `start` and `stop`, whether a broker answers or not. `database` is needed for `commit_in` only."""
+
+    def __init__(
+        self, address: str, clock: Clock, database: Database | None = None, *, metrics: Metrics | None = None
+    ) -> None:
+        self.clock, self.database = clock, database
+        self.settings = settings_of(address)
+        self._consumers: set[KafkaConsumer] = set()
+        self._known: set[str] = set()
+        self._producer: Producer
+        self._admin: AdminClient
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-log")
+        self._relay: Producer | None = None
+        self._poller: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self.sent = self.failed = 0
+        if metrics is not None:
+            metrics.counter("kafka_log_records", "Records that Kafka acknowledged").follow(lambda: self.sent)
+            metrics.counter("kafka_log_failures", "Records that Kafka did not take").follow(lambda: self.failed)
+
+    async def start(self) -> None:
+        self._producer = Producer(
+            self.settings
+            | {
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": "murmur2_random",
+                "linger.ms": 1,
+                "delivery.timeout.ms": round(ANSWER_S * 1000),
+                "message.max.bytes": BATCH_BYTES_MAX,
+            }
+        )
+        self._admin = AdminClient(self.settings)
+        self._poller = threading.Thread(target=self._poll, name="kafka-log-answers", daemon=True)
+        self._poller.start()
+
+    async def stop(self) -> None:
+        """Ends every consumer's iterator, and waits for what is on its way."""
+        for consumer in tuple(self._consumers):
+            await consumer.close()
+        await asyncio.to_thread(self._producer.flush, ANSWER_S)
+        self._stopping.set()
+        if self._poller is not None:
+            await asyncio.to_thread(self._poller.join)
+        self._thread.shutdown(wait=False)
+
+    # The port
+
+    async def append(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Position:
+        """Raises `Unavailable`, `InvalidTopic` or `MessageTooLarge`."""
+        await self._make(topic)
+        sending = _Sending(1)
+        self._produce(self._producer, sending, topic, key, value, headers, partition, timestamp_ms)
+        return (await self._arrived(sending))[0]
+
+    async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> list[Position]:
+        """Where this raises, some of the first records may be there."""
+        pairs = list(records)
+        if not pairs:
+            return []
+        await self._make(topic)
+        sending = _Sending(len(pairs))
+        for key, value in pairs:
+            self._produce(self._producer, sending, topic, key, value)
+        return await self._arrived(sending)
+
+    def consumer(
+        self,
+        group: str,
+        topics: Sequence[str],
+        batch_records_max: int = 500,
+        *,
+        isolation: Isolation = "read_committed",
+        on_assigned: Callable[..., Any] | None = None,
+        on_revoked: Callable[..., Any] | None = None,
+    ) -> KafkaConsumer:
+        """See `Log.consumer` in `service`."""
+        if not group or not topics or batch_records_max < 1:
+            raise ValueError("a consumer needs a group, a topic, and batches of at least one record")
+        consumer = KafkaConsumer(self, group, topics, batch_records_max, isolation, on_assigned, on_revoked)
+        self._consumers.add(consumer)
+        return consumer
+
+    def forget(self, consumer: KafkaConsumer) -> None:
+        """A consumer has closed."""
+        self._consumers.discard(consumer)
+
+    async def make(self, topics: Sequence[str]) -> None:
+        """Makes the topics that are missing, with one partition."""
+        for topic in topics:
+            await self._make(topic)
+
+    async def stored(self, group: str, partitions: Sequence[Owned]) -> dict[Owned, int]:
+        """The group's positions in the database, or `NOWHERE`."""
+        if self.database is None:
+            return dict.fromkeys(partitions, NOWHERE)
+        return await self.database.read(commits.positions, group, partitions)
+
+    # The relay's destination
+
+    async def take_over(self, history: int) -> None:
+        """Fences whoever relays the same outbox; what it had begun is aborted."""
+        producer = Producer(
+            self.settings
+            | {
+                "transactional.id": f"mainspring-relay-{history}",
+                "partitioner": "murmur2_random",
+                "linger.ms": 1,
+                "message.max.bytes": BATCH_BYTES_MAX,
+                "transaction.timeout.ms": 60_000,
+            }
+        )
+        await self._call(producer.init_transactions, ANSWER_S)
+        self._relay = producer
+
+    def unfit(self, record: Record) -> str | None:
+        size_bytes = RECORD_BYTES_AROUND + len(record.value) + len(record.key or b"")
+        size_bytes += sum(len(name) + len(value) + 10 for name, value in record.headers)
+        if size_bytes > BATCH_BYTES_MAX:
+            return f"{size_bytes} bytes are more than the {BATCH_BYTES_MAX} of a batch"
+        legal = record.topic.isascii() and record.topic.replace(".", "a").replace("-", "a").replace("_", "a").isalnum()
+        if not legal or len(record.topic) > 249 or record.topic.strip(".") == "":
+            return f"{record.topic!r} is no topic name"
+        return None
+
+    async def relay(self, records: Sequence[Record]) -> Mapping[Owned, int]:
+        producer = self._relay
+        if producer is None:
+            raise Unavailable("the relay has not taken over")
+        for topic in {record.topic for record in records}:
+            await self._make(topic)
+        return await self._call(self._relay_all, producer, records)
+
+    def _relay_all(self, producer: Producer, records: Sequence[Record]) -> dict[Owned, int]:
+        ends: dict[Owned, int] = {}
+        failures: list[KafkaError] = []
+
+        def answered(error: KafkaError | None, message: Any) -> None:
+            if error is not None:
+                failures.append(error)
+            else:
+                where = (message.topic(), message.partition())
+                ends[where] = max(ends.get(where, 0), message.offset() + 1)
+
+        producer.begin_transaction()
+        try:
+            for record in records:
+                producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    partition=-1 if record.key is not None else 0,
+                    headers=list(record.headers),
+                    timestamp=record.at_us // 1000,
+                    on_delivery=answered,
+                )
+                producer.poll(0)
+            producer.commit_transaction(ANSWER_S)
+        except (KafkaException, BufferError):
+            producer.abort_transaction(ANSWER_S)
+            raise
+        if failures:
+            raise KafkaException(failures[0])
+        return ends
+
+    async def partitions(self, topic: str) -> int:
+        described = await self._call(self._admin.list_topics, topic, ANSWER_S)
+        found = described.topics.get(topic)
+        return len(found.partitions) if found is not None and found.error is None else 0
+
+    async def fetch(self, topic: str, partition: int, offset: int) -> list[Record]:
+        return await self._call(self._fetch, topic, partition, offset)
+
+    def _fetch(self, topic: str, partition: int, offset: int) -> list[Record]:
+        consumer = Consumer(
+            self.settings
+            | {
+                "group.id": "mainspring-relay",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        found: list[Record] = []
+        try:
+            consumer.assign([KafkaPartition(topic, partition, offset or OFFSET_BEGINNING)])
+            while len(found) < FETCH_RECORDS:
+                message = consumer.poll(ANSWER_S)
+                if message is None:
+                    raise Unavailable(f"Kafka gave nothing of {topic}-{partition} for {ANSWER_S} s")
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    break
+                if error is not None:
+                    raise KafkaException(error)
+                found.append(as_record(message))
+        finally:
+            consumer.close()
+        return found
+
+    # Inside
+
+    async def _make(self, topic: str) -> None:
+        if topic in self._known:
+            return
+        if not await self.partitions(topic):
+            future = self._admin.create_topics([NewTopic(topic, 1, -1)], operation_timeout=ANSWER_S)[topic]
+            try:
+                await asyncio.wrap_future(future)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise meaning(error) from error
+        self._known.add(topic)
+
+    def _produce(
+        self,
+        producer: Producer,
+        sending: "_Sending",
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> None:
+        place = sending.place()
+
+        def answered(error: KafkaError | None, message: Any) -> None:
+            sending.answered(place, error, message)
+
+        try:
+            producer.produce(
+                topic,
+                value,
+                key,
+                partition=-1 if partition is None else partition,
+                headers=list(headers),
+                timestamp=self.clock.wall_ns() // 1_000_000 if timestamp_ms is None else timestamp_ms,
+                on_delivery=answered,
+            )
+        except KafkaException as error:
+            raise meaning(error) from error
+        except BufferError as error:
+            raise Unavailable("more waits for Kafka than may wait") from error
+
+    async def _arrived(self, sending: "_Sending") -> list[Position]:
+        try:
+            positions = await sending.done
+        except KafkaException as error:
+            self.failed += sending.count
+            raise meaning(error) from error
+        self.sent += sending.count
+        return positions
+
+    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Calls something that waits for the brokers, in the one thread for that."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        except KafkaException as error:
+            raise meaning(error) from error
+        except BufferError as error:
+            raise Unavailable("more waits for Kafka than may wait") from error
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            self._producer.poll(POLL_S)
+
+
+class _Sending:
+    """Records on their way; `done` gives their positions in order, or raises what the first that failed met."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.done: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._positions: list[Any] = [None] * count
+        self._placed = self._answered = 0
+        self._error: KafkaError | None = None
+
+    def place(self) -> int:
+        self._placed += 1
+        return self._placed - 1
+
+    def answered(self, place: int, error: KafkaError | None, message: Any) -> None:
+        """Called in librdkafka's thread, once for each record."""
+        if error is not None:
+            self._error = self._error or error
+        else:
+            self._positions[place] = Position(message.topic(), message.partition(), message.offset())
+        self._answered += 1
+        if self._answered == self.count:
+            self._loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        if self.done.done():
+            return
+        if self._error is not None:
+            self.done.set_exception(KafkaException(self._error))
+        else:
+            self.done.set_result(self._positions)
+
+
+def settings_of(address: str) -> dict[str, Any]:
+    """librdkafka's settings for `kafka://[user:password@]host:port[,…][?setting=value&…]`. Raises `ValueError`."""
+    parts = urlsplit(address)
+    login, _, servers = parts.netloc.rpartition("@")
+    if parts.scheme != "kafka" or not servers:
+        raise ValueError("the address of a Kafka is written kafka://host:port")
+    settings: dict[str, Any] = {"bootstrap.servers": servers, "client.id": "mainspring", "log_level": 2}
+    if login:
+        user, _, password = login.partition(":")
+        settings |= {"sasl.username": unquote(user), "sasl.password": unquote(password), "sasl.mechanism": "PLAIN"}
+        settings["security.protocol"] = "SASL_PLAINTEXT"
+    return settings | dict(parse_qsl(parts.query))
+
+
+def meaning(error: KafkaException) -> Problem:
+    """What a caller can do about it."""
+    found = error.args[0]
+    text = found.str() if isinstance(found, KafkaError) else str(found)
+    code = found.code() if isinstance(found, KafkaError) else None
+    if code in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
+        return MessageTooLarge(text)
+    if code == KafkaError.TOPIC_EXCEPTION:
+        return InvalidTopic(text)
+    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
+        return UnknownPartition(text)
+    return Unavailable(f"Kafka: {text}")

@@ -1,0 +1,63 @@
+"""How the application puts the log together: its section of the configuration, the log, and the broker that Kafka clients meet.
+
+[log]
+directories = ["/disk-1/log", "/disk-2/log"]
+flush_policy = "commit"
+
+[log.kafka]
+authentication = true
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from mainspring.core.clock import Clock
+from mainspring.core.config import Config
+from mainspring.core.ports import Database
+from mainspring.core.telemetry import Metrics
+from mainspring.storage.log.groups.settings import GroupSettings
+from mainspring.storage.log.kafka.broker import Broker
+from mainspring.storage.log.kafka.settings import KafkaSettings
+from mainspring.storage.log.service import Log
+from mainspring.storage.log.settings import LogSettings
+
+STATE_FILE = "kafka.json"
+
+
+class LogSection(LogSettings, kw_only=True, forbid_unknown_fields=True):
+    """Section `[log]`: the engine's keys, and tables of what stands on it."""
+
+    directories: Annotated[
+        list[str], Meta(description="Folders of partitions, one for each disk; empty: `log` in the data folder")
+    ] = msgspec.field(default_factory=list)
+    kafka: Annotated[KafkaSettings, Meta(description="The door of Kafka clients")] = msgspec.field(
+        default_factory=KafkaSettings
+    )
+    groups: Annotated[GroupSettings, Meta(description="Consumer groups")] = msgspec.field(default_factory=GroupSettings)
+
+
+def folders(config: Config, settings: LogSection) -> list[Path]:
+    return [Path(one) for one in settings.directories] or [Path(config.data) / "log"]
+
+
+def opened(config: Config, database: Database, clock: Clock, settings: LogSection, metrics: Metrics) -> Log:
+    """Positions of consumers can be part of the database's transactions."""
+    return Log(folders(config, settings), clock, database, settings=settings, groups=settings.groups, metrics=metrics)
+
+
+def broker(config: Config, log: Log, clock: Clock, settings: LogSection, metrics: Metrics) -> Broker:
+    """What the door stands on: the same engine, groups and transactions that this process uses."""
+    directories = folders(config, settings)
+    return Broker(
+        log.engine,
+        clock,
+        directories[0] / STATE_FILE,
+        settings=settings.kafka,
+        directories=directories,
+        groups=log.groups,
+        transactions=log.transactions,
+        metrics=metrics,
+    )

@@ -1,0 +1,407 @@
+"""`Log`: the engine, its groups and its transactions as Python in this process uses them; the port `Log` of the core.
+
+Appends build whole batches and hand them to the same partitions that Kafka clients write to, over no network. A record with
+a key goes to the partition that every Kafka client would choose; without one, all records of a call go to one partition.
+Topics that are missing come into being with one partition.
+
+What this promises is the engine's: a record is synced when `append` returns, and never reordered or altered.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+from mainspring.core.clock import Clock
+from mainspring.core.outbox import commits
+from mainspring.core.outbox.commits import NOWHERE
+from mainspring.core.ports import Connection, Database, Position, Record
+from mainspring.core.telemetry import Metrics
+from mainspring.storage.log.consumer import Callback, LogConsumer
+from mainspring.storage.log.engine import Engine
+from mainspring.storage.log.errors import InvalidTopic, MessageTooLarge, TopicExists, UnknownPartition
+from mainspring.storage.log.groups.consumer import LEAVES, ConsumerGroup
+from mainspring.storage.log.groups.errors import GroupIdNotFound, UnknownMemberId
+from mainspring.storage.log.groups.messages import ConsumerHeartbeat
+from mainspring.storage.log.groups.service import Groups
+from mainspring.storage.log.groups.settings import GroupSettings
+from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS
+from mainspring.storage.log.model import Appending
+from mainspring.storage.log.partitioner import partition_of
+from mainspring.storage.log.positions import Owned
+from mainspring.storage.log.reader import Isolation, Reader, as_record, read_some
+from mainspring.storage.log.records import HEADER_BYTES, Headers, build
+from mainspring.storage.log.settings import LogSettings, default_values
+from mainspring.storage.log.topics import Topic, check_name, folded
+from mainspring.storage.log.transactions import Transactions
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RECORD_BYTES_AROUND = 36
+"""At most so many bytes of a batch are of a record beside its key, value and headers: five varints and a length."""
+HEADER_BYTES_AROUND = 10
+FETCH_RECORDS = 500
+IN_PROCESS = "in process"
+"""Where members of groups are that `Groups.member` made; those of the wire are at an address."""
+
+
+class New(NamedTuple):
+    """A record to append. Without `timestamp_ms` its time is now; without `partition` its key says where it goes."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    timestamp_ms: int | None = None
+    partition: int | None = None
+
+
+class Log:
+    """The log in `directory` (or several), between `start` and `stop`. `database` is needed for `commit_in` only."""
+
+    def __init__(
+        self,
+        directory: Path | Sequence[Path],
+        clock: Clock,
+        database: Database | None = None,
+        *,
+        settings: LogSettings | None = None,
+        groups: GroupSettings | None = None,
+        random: Random | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.clock = clock
+        self.directories = [directory] if isinstance(directory, Path) else list(directory)
+        self._random = random or Random()
+        self.engine = Engine(self.directories, clock, settings, metrics=metrics, random=self._random)
+        self.groups = Groups(self.engine, clock, groups or GroupSettings(), self._random)
+        self.transactions = Transactions(self.engine, self.groups, clock, random=self._random)
+        self.commits_held = asyncio.Lock()
+        """Held for a moment by each commit of a position outside of the database, and by a backup."""
+        self._database = database
+        self._consumers: set[LogConsumer] = set()
+        self._bytes_max: int = default_values(self.engine.settings.topic)["max.message.bytes"]
+        self._making = asyncio.Lock()
+        if metrics is not None:
+            members = metrics.gauge("log_consumers", "Members of consumer groups in this process")
+            members.follow(lambda: len(self._consumers))
+
+    async def start(self) -> None:
+        await self.engine.start()
+        await self.groups.start()
+        await self._dismiss()
+        await self.transactions.start()
+
+    async def stop(self) -> None:
+        """Ends every consumer's iterator, then closes all files: the next start reads no segment."""
+        for consumer in tuple(self._consumers):
+            await consumer.close()
+        await self.transactions.stop()
+        await self.groups.stop()
+        await self.engine.stop()
+
+    async def _dismiss(self) -> None:
+        """Lets members leave that were in this process when it crashed: nobody need wait until their sessions end."""
+        if CONSUMER_OFFSETS not in self.engine.topics:
+            return
+        coordinator = await self.groups.opened()
+        for name, group in tuple(coordinator.groups.items()):
+            if isinstance(group, ConsumerGroup):
+                for member in tuple(group.members.values()):
+                    if member.client.host == IN_PROCESS:
+                        await self.dismiss(name, member.id)
+
+    async def dismiss(self, group: str, member_id: str) -> None:
+        """Lets a member leave its group; nothing happens where it is not in it."""
+        with contextlib.suppress(UnknownMemberId, GroupIdNotFound):
+            await self.groups.ask(ConsumerHeartbeat(group=group, member_id=member_id, member_epoch=LEAVES))
+
+    # Topics
+
+    async def create_topic(self, name: str, partitions: int = 1, replicas: int = 1, **config: str | int) -> Topic:
+        """Makes a topic; settings are Kafka's with `_` for `.` (`retention_ms=3600000`).
+
+        Raises `TopicExists`, `InvalidTopic`, `InvalidPartitions`, `InvalidConfig`. There is one node, so one replica.
+        """
+        given = {setting.replace("_", "."): str(value) for setting, value in config.items()}
+        return await self.engine.create_topic(name, partitions, given)
+
+    async def delete_topic(self, name: str) -> None:
+        """Deletes a topic, and all positions that groups have in it. Raises `UnknownPartition`."""
+        await self.engine.delete_topic(name)
+        if self._database is not None:
+            await self._database.write(commits.forget_topic, name)
+
+    async def topic(self, name: str) -> Topic:
+        """The topic of this name, made where it is missing. Raises `InvalidTopic`."""
+        found = self.engine.topics.get(name)
+        if found is not None:
+            return found
+        async with self._making:
+            found = self.engine.topics.get(name)
+            if found is not None:
+                return found
+            with contextlib.suppress(TopicExists):
+                return await self.engine.create_topic(name, 1, {})
+        return self.engine.topics[name]
+
+    # Appending
+
+    async def append(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Position:
+        """Appends one record; it is durable when this returns. Raises `LogError`."""
+        return (await self.append_records(topic, [New(value, key, headers, timestamp_ms, partition)]))[0]
+
+    async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> list[Position]:
+        return await self.append_records(topic, [New(value, key) for key, value in records])
+
+    async def append_records(self, topic: str, records: Sequence[New]) -> list[Position]:
+        """Appends in order. Those that go to one partition are appended together: all or none.
+
+        Raises `MessageTooLarge`, having appended nothing, where one record alone is larger than the topic accepts, and
+        what the partition raises.
+        """
+        if not records:
+            return []
+        found = self.engine.topics.get(topic) or await self.topic(topic)
+        if len(found.partitions) == 1 and all(not record.partition for record in records):
+            data = self._batches(found, records)
+            appending = found.partitions[0].append(data)
+            await appending.durable()
+            return [Position(topic, 0, appending.base_offset + n) for n in range(len(records))]
+        shares = self._shares(found, records)
+        batches = [(places, self._batches(found, [records[at] for at in places])) for places in shares.values()]
+        appended: list[Appending] = []
+        positions: list[Position | None] = [None] * len(records)
+        for (places, data), index in zip(batches, shares, strict=True):
+            appending = self.engine.partition(topic, index).append(data)
+            appended.append(appending)
+            for n, at in enumerate(places):
+                positions[at] = Position(topic, index, appending.base_offset + n)
+        for appending in appended:
+            await appending.durable()
+        return [position for position in positions if position is not None]
+
+    def _shares(self, topic: Topic, records: Sequence[New]) -> dict[int, list[int]]:
+        """Which records go to which partition, by their places in the call."""
+        count, anywhere = len(topic.partitions), -1
+        shares: dict[int, list[int]] = {}
+        for at, record in enumerate(records):
+            index = record.partition
+            if index is None and record.key is not None:
+                index = partition_of(record.key, count)
+            elif index is None:
+                if anywhere < 0:
+                    anywhere = self._random.randrange(count)
+                index = anywhere
+            if not 0 <= index < count:
+                raise UnknownPartition(f"{topic.name} has partitions 0 to {count - 1}, not {index}")
+            shares.setdefault(index, []).append(at)
+        return shares
+
+    def _batches(self, topic: Topic, records: Sequence[New]) -> bytes:
+        """As few batches as the topic's largest allows."""
+        bytes_max = topic.config.max_message_bytes
+        now_ms = self.clock.wall_ns() // 1_000_000
+        done: list[bytes] = []
+        batch: list[tuple[int, bytes | None, bytes | None, Headers]] = []
+        size_bytes = HEADER_BYTES
+        for record in records:
+            more_bytes = RECORD_BYTES_AROUND + len(record.key or b"") + len(record.value or b"")
+            if record.headers:
+                more_bytes += sum(
+                    HEADER_BYTES_AROUND + 4 * len(name) + len(value or b"") for name, value in record.headers
+                )
+            if HEADER_BYTES + more_bytes > bytes_max:
+                raise MessageTooLarge(f"{topic.name} accepts {bytes_max} bytes, a record has {more_bytes}")
+            if size_bytes + more_bytes > bytes_max:
+                done.append(build(batch))
+                batch, size_bytes = [], HEADER_BYTES
+            at_ms = now_ms if record.timestamp_ms is None else record.timestamp_ms
+            batch.append((at_ms, record.key, record.value, record.headers))
+            size_bytes += more_bytes
+        done.append(build(batch))
+        return done[0] if len(done) == 1 else b"".join(done)
+
+    # Reading
+
+    def consumer(
+        self,
+        group: str,
+        topics: Sequence[str],
+        batch_records_max: int = 500,
+        *,
+        isolation: Isolation = "read_committed",
+        on_assigned: Callback | None = None,
+        on_revoked: Callback | None = None,
+    ) -> LogConsumer:
+        """A new member of `group`, which begins with the oldest records kept. Close it when done.
+
+        `on_assigned` and `on_revoked` get (topic, partition) pairs and are awaited before anything is read of a partition,
+        or before another member gets it: what its owner keeps in memory is loaded and released there.
+        """
+        if not group or not topics or batch_records_max < 1:
+            raise ValueError("a consumer needs a group, a topic, and batches of at least one record")
+        consumer = LogConsumer(self, group, topics, batch_records_max, isolation, on_assigned, on_revoked)
+        self._consumers.add(consumer)
+        return consumer
+
+    def reader(
+        self,
+        topic: str,
+        partition: int = 0,
+        offset: int = 0,
+        *,
+        isolation: Isolation = "read_committed",
+        batch_records_max: int = 500,
+    ) -> Reader:
+        """Reads one partition without a group, and waits for what comes. Raises `UnknownPartition`."""
+        return Reader(self.engine.partition(topic, partition), offset, isolation, batch_records_max)
+
+    def forget(self, consumer: LogConsumer) -> None:
+        """A consumer has closed."""
+        self._consumers.discard(consumer)
+
+    async def positions(self, group: str, partitions: Collection[Owned]) -> dict[Owned, tuple[int, int]]:
+        """For each partition the next offset that the group reads, and the position in the database or `NOWHERE`."""
+        stored = dict.fromkeys(partitions, NOWHERE)
+        if self._database is not None:
+            stored.update(await self._database.read(commits.positions, group, list(partitions)))
+        elsewhere = [where for where, position in stored.items() if position == NOWHERE]
+        committed = await self.groups.committed(group, elsewhere) if elsewhere else {}
+        return {
+            where: (committed.get(where) or 0 if position == NOWHERE else position, position)
+            for where, position in stored.items()
+        }
+
+    async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A transaction of the database that keeps positions."""
+        if self._database is None:
+            raise ValueError("this log was made without a database, which alone can keep positions in transactions")
+        return await self._database.write(function, *args, **kwargs)
+
+    # Transactions
+
+    @asynccontextmanager
+    async def transaction(self, id: str) -> AsyncIterator["Transaction"]:
+        """All or nothing, across partitions and the positions of consumers. Whoever held `id` before is fenced.
+
+        Commits at the end of the block; an error in it aborts. Raises `LogError` where the transaction cannot commit.
+        """
+        async with self.transactions.transaction(id) as inner:
+            transaction = Transaction(self, inner)
+            yield transaction
+        transaction.committed()
+
+    # The relay's destination
+
+    async def take_over(self, history: int) -> None:
+        """Nobody else writes here: one process owns the directories."""
+
+    def unfit(self, record: Record) -> str | None:
+        found = self.engine.topics.get(record.topic)
+        if found is None:
+            try:
+                check_name(record.topic, {folded(name): name for name in self.engine.topics})
+            except InvalidTopic as error:
+                return error.detail
+            bytes_max = self._bytes_max
+        elif found.internal:
+            return f"{record.topic} is the log's own"
+        elif found.config.is_compacted and record.key is None:
+            return f"{record.topic} is compacted and the event has no key"
+        else:
+            bytes_max = found.config.max_message_bytes
+        size_bytes = HEADER_BYTES + 2 * RECORD_BYTES_AROUND + len(record.value) + len(record.key or b"")
+        size_bytes += sum(HEADER_BYTES_AROUND + 4 * len(name) + len(value) for name, value in record.headers)
+        return f"{size_bytes} bytes are more than the {bytes_max} of the topic" if size_bytes > bytes_max else None
+
+    async def relay(self, records: Sequence[Record]) -> Mapping[Owned, int]:
+        now_ms = self.clock.wall_ns() // 1_000_000
+        by_topic: dict[str, list[New]] = {}
+        for record in records:
+            at_ms = min(record.at_us // 1000, now_ms)
+            by_topic.setdefault(record.topic, []).append(
+                New(record.value, record.key, record.headers, at_ms, None if record.key is not None else 0)
+            )
+        ends: dict[Owned, int] = {}
+        for topic, news in by_topic.items():
+            for position in await self.append_records(topic, news):
+                ends[topic, position.partition] = position.offset + 1
+        return ends
+
+    async def partitions(self, topic: str) -> int:
+        found = self.engine.topics.get(topic)
+        return len(found.partitions) if found is not None else 0
+
+    async def fetch(self, topic: str, partition: int, offset: int) -> list[Record]:
+        found = self.engine.partition(topic, partition)
+        while True:
+            if offset >= found.high_watermark:
+                return []
+            seen = read_some(found, offset, "read_committed", FETCH_RECORDS)
+            if seen.records or seen.next_offset <= offset:
+                return [as_record(found, read) for read in seen.records]
+            offset = seen.next_offset
+            await asyncio.sleep(0)
+
+
+class Transaction:
+    """A transaction that is open; see `Log.transaction`."""
+
+    def __init__(self, log: Log, inner: Any) -> None:
+        self._log, self._inner = log, inner
+        self._passed: list[tuple[LogConsumer, Mapping[Owned, int]]] = []
+
+    async def append(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+        timestamp_ms: int | None = None,
+    ) -> Position:
+        return (await self.append_records(topic, [New(value, key, headers, timestamp_ms, partition)]))[0]
+
+    async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> list[Position]:
+        return await self.append_records(topic, [New(value, key) for key, value in records])
+
+    async def append_records(self, topic: str, records: Sequence[New]) -> list[Position]:
+        found = await self._log.topic(topic)
+        positions: list[Position | None] = [None] * len(records)
+        for index, places in self._log._shares(found, records).items():
+            chosen = [(records[at].key, records[at].value, records[at].headers, _ms(records[at])) for at in places]
+            first = await self._inner.append(topic, index, chosen)
+            for n, at in enumerate(places):
+                positions[at] = Position(topic, index, first + n)
+        return [position for position in positions if position is not None]
+
+    async def commit_offsets(self, consumer: LogConsumer) -> None:
+        """Moves the consumer's group past the batch that it gave last, if and only if this transaction commits."""
+        if ends := dict(consumer.ends):
+            await self._inner.commit_offsets(consumer.member, ends)
+            self._passed.append((consumer, ends))
+
+    async def abort(self) -> None:
+        """Ends it here; the block then commits nothing."""
+        self._passed.clear()
+        await self._inner.abort()
+
+    def committed(self) -> None:
+        for consumer, ends in self._passed:
+            consumer.passed(ends)
+
+
+def _ms(record: New) -> int:
+    return -1 if record.timestamp_ms is None else record.timestamp_ms
