@@ -35,7 +35,7 @@ DERIVED_KEYS_MAX = 10_000
 SIGNED_HEADERS_MAX = 100
 
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9/_.~-]*")
-_CREDENTIAL = re.compile(r"([^/\s]{1,128})/([0-9]{8})/([a-z0-9-]{1,64})/([a-z0-9.-]{1,64})/aws4_request")
+_CREDENTIAL = re.compile(r"([^/\s]{1,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([a-z0-9.-]{1,64})/aws4_request")
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256\s+Credential=([^,\s]{1,400}?)\s*,\s*SignedHeaders=([^,\s]{1,4096}?)\s*,\s*Signature=([0-9a-f]{64})\s*"
 )

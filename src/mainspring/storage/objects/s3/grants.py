@@ -40,9 +40,12 @@ async def get_object_acl(call: Call) -> Answer:
 async def put_object_acl(call: Call) -> Answer:
     version, view = call.version, viewed(call)
     found = await looked_up(call, "s3:PutObjectAcl" if version is None else "s3:PutObjectVersionAcl", version)
+    owner = view.owner if view.enforced else acl_of(found).owner
+    listed = await _given(call, owner)
     if view.enforced:
-        raise S3Error("AccessControlListNotSupported")
-    listed = await _given(call, acl_of(found).owner)
+        if listed != acls.private(owner):
+            raise S3Error("AccessControlListNotSupported")
+        return Answer(200)
     await call.objects.set_acl(call.bucket, call.key, acls.encode(listed), version)
     return Answer(200)
 

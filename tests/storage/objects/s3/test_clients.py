@@ -1,0 +1,321 @@
+"""The same tour by everybody else's clients: create, put, parts, a long listing, ranges, copies, conditions, delete, presign.
+
+Clients that are programs run as processes beside the server; what is not installed is skipped with its reason.
+"""
+
+import asyncio
+import os
+import subprocess
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.needs import need_module, need_program
+from tests.storage.objects.s3.running import Running, aside
+
+MIB = 1 << 20
+BODY = bytes(range(256)) * (11 * MIB // 256)
+KEYS = 1_100
+
+
+def run(*words: str, environment: dict[str, str] | None = None, folder: Path | None = None) -> str:
+    """Runs a program to its end; gives what it wrote."""
+    # What the machine says of the real AWS is not for these clients.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=240, cwd=folder, env={**kept, **(environment or {})}
+    )
+    assert done.returncode == 0, f"{words[:4]}: {done.stdout[-2_000:]}{done.stderr[-2_000:]}"
+    return done.stdout
+
+
+def environment(running: Running, folder: Path) -> dict[str, str]:
+    """What the AWS tools read, and nothing of the machine's own configuration. They would presign as in 2006."""
+    (folder / "aws-config").write_text("[default]\ns3 =\n    signature_version = s3v4\n")
+    return {
+        "AWS_ACCESS_KEY_ID": running.access_key,
+        "AWS_SECRET_ACCESS_KEY": running.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": running.address,
+        "AWS_CONFIG_FILE": str(folder / "aws-config"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HOME": str(folder),
+    }
+
+
+async def filled(running: Running, bucket: str, keys: int = KEYS) -> None:
+    """A bucket with many small objects, put in process."""
+    from mainspring.storage.objects import Objects
+
+    objects = await running.mainspring.service(Objects)
+    await asyncio.gather(*(objects.put(bucket, f"many/{number:05}", b"x", size=1) for number in range(keys)))
+
+
+async def test_minio(running: Running) -> None:
+    need_module("minio")
+    import minio
+    from minio.commonconfig import CopySource
+    from minio.deleteobjects import DeleteObject
+    from minio.versioningconfig import ENABLED, VersioningConfig
+
+    client = minio.Minio(running.host, access_key=running.access_key, secret_key=running.secret_key, secure=False)
+
+    def first() -> None:
+        client.make_bucket("minio")
+        client.put_object("minio", "a b/ü", BytesIO(b"hello"), 5, metadata={"k": "v"})
+        client.put_object("minio", "parts", BytesIO(BODY), -1, part_size=5 * MIB)
+        with client.get_object("minio", "parts") as answer:
+            assert answer.read() == BODY
+        with client.get_object("minio", "a b/ü", offset=1, length=3) as answer:
+            assert answer.read() == b"ell"
+        assert client.stat_object("minio", "a b/ü").metadata["x-amz-meta-k"] == "v"
+        client.copy_object("minio", "copy", CopySource("minio", "parts"))
+
+    def second() -> None:
+        assert len(list(client.list_objects("minio", prefix="many/"))) == KEYS
+        client.set_bucket_versioning("minio", VersioningConfig(ENABLED))
+        client.put_object("minio", "copy", BytesIO(b""), 0)
+        versions = list(client.list_objects("minio", prefix="copy", include_version=True))
+        assert [one.size for one in versions] == [0, len(BODY)]
+        wanted = [DeleteObject(one.object_name) for one in client.list_objects("minio", recursive=True)]
+        assert list(client.remove_objects("minio", wanted)) == []
+        url = client.presigned_get_object(
+            "minio", "copy", version_id=versions[1].version_id, expires=timedelta(hours=1)
+        )
+        assert run(need_program("curl"), "-sf", "-r", "0-3", url) == BODY[:4].decode()
+
+    await aside(first)
+    await filled(running, "minio")
+    await aside(second)
+
+
+async def test_obstore(running: Running) -> None:
+    need_module("obstore")
+    import obstore
+    from obstore.store import S3Store
+
+    await running.mainspring.service(_objects())
+    await aside(lambda: running.client().create_bucket(Bucket="obstore"))
+    options: dict[str, Any] = {"allow_http": True}
+    store = S3Store(
+        "obstore",
+        endpoint=running.address,
+        access_key_id=running.access_key,
+        secret_access_key=running.secret_key,
+        region="us-east-1",
+        client_options=options,
+    )
+    await obstore.put_async(store, "a/b ü", b"hello")
+    assert bytes(await (await obstore.get_async(store, "a/b ü")).bytes_async()) == b"hello"
+    assert bytes(await obstore.get_range_async(store, "a/b ü", start=1, end=4)) == b"ell"
+    await obstore.put_async(store, "parts", BytesIO(BODY), use_multipart=True, chunk_size=5 * MIB)
+    assert bytes(await (await obstore.get_async(store, "parts")).bytes_async()) == BODY
+    with pytest.raises(Exception, match="exists"):
+        await obstore.put_async(store, "a/b ü", b"other", mode="create")
+    meta = await obstore.head_async(store, "a/b ü")
+    await obstore.put_async(store, "a/b ü", b"newer", mode={"e_tag": meta["e_tag"] or ""})
+    with pytest.raises(Exception, match=r"(?i)precondition"):
+        await obstore.put_async(store, "a/b ü", b"third", mode={"e_tag": meta["e_tag"] or ""})
+    await filled(running, "obstore")
+    assert sum([len(batch) async for batch in obstore.list(store, "many")]) == KEYS
+    await obstore.copy_async(store, "parts", "copy")
+    assert (await obstore.head_async(store, "copy"))["size"] == len(BODY)
+    url = await obstore.sign_async(store, "GET", "a/b ü", timedelta(minutes=5))
+    assert await aside(run, need_program("curl"), "-sf", url) == "newer"
+    await obstore.delete_async(store, ["parts", "copy", "a/b ü"])
+    left = await obstore.list_with_delimiter_async(store)
+    assert (left["objects"], left["common_prefixes"]) == ([], ["many"])
+
+
+def _objects() -> Any:
+    from mainspring.storage.objects import Objects
+
+    return Objects
+
+
+async def test_awscli(running: Running, tmp_path: Path) -> None:
+    aws = need_program("aws", *_beside_python("aws"))
+    variables = environment(running, tmp_path)
+    (tmp_path / "large").write_bytes(BODY)
+
+    def tour() -> None:
+        def s3(*words: str) -> str:
+            return run(aws, *words, environment=variables, folder=tmp_path)
+
+        s3("s3", "cp", "--quiet", "large", "s3://awscli/folder/large file")
+        s3("s3", "cp", "--quiet", "s3://awscli/folder/large file", "back")
+        assert (tmp_path / "back").read_bytes() == BODY
+        assert s3("s3", "ls", "s3://awscli/many/", "--summarize").count("\n") > KEYS
+        s3("s3", "mv", "--quiet", "s3://awscli/folder/large file", "s3://awscli/moved")
+        s3("s3api", "get-object", "--bucket", "awscli", "--key", "moved", "--range", "bytes=5-8", "range")
+        assert (tmp_path / "range").read_bytes() == BODY[5:9]
+        url = s3("s3", "presign", "s3://awscli/moved").strip()
+        assert run(need_program("curl"), "-sf", "-r", "0-3", url) == BODY[:4].decode()
+        s3("s3", "rb", "--force", "s3://awscli")
+
+    await aside(lambda: running.client().create_bucket(Bucket="awscli"))
+    await filled(running, "awscli")
+    await aside(tour)
+
+
+def _beside_python(name: str) -> tuple[str, ...]:
+    """The program of a Python package, in the environment that the tests run in."""
+    import sys
+
+    return (str(Path(sys.executable).with_name(name)),)
+
+
+async def test_s3cmd(running: Running, tmp_path: Path) -> None:
+    program = need_program(*_beside_python("s3cmd"), "s3cmd")
+    (tmp_path / "config").write_text(
+        f"[default]\naccess_key = {running.access_key}\nsecret_key = {running.secret_key}\nhost_base = {running.host}\n"
+        f"host_bucket = {running.host}\nuse_https = False\nmultipart_chunk_size_mb = 5\n"
+    )
+    (tmp_path / "large").write_bytes(BODY)
+
+    def tour() -> None:
+        def s3(*words: str) -> str:
+            return run(program, "-c", "config", *words, folder=tmp_path)
+
+        s3("put", "large", "s3://s3cmd/folder/a b+ü")
+        s3("get", "s3://s3cmd/folder/a b+ü", "back")
+        assert (tmp_path / "back").read_bytes() == BODY
+        assert s3("ls", "s3://s3cmd/many/").count("\n") == KEYS
+        s3("cp", "s3://s3cmd/folder/a b+ü", "s3://s3cmd/copy")
+        url = s3("signurl", "s3://s3cmd/copy", "+600").strip()
+        assert url.startswith("http")
+        s3("del", "--recursive", "--force", "s3://s3cmd")
+        s3("rb", "s3://s3cmd")
+
+    await aside(run, program, "-c", "config", "mb", "s3://s3cmd", folder=tmp_path)
+    await filled(running, "s3cmd")
+    await aside(tour)
+
+
+async def test_rclone(running: Running, tmp_path: Path) -> None:
+    program = need_program("rclone")
+    variables = {
+        "RCLONE_CONFIG": str(tmp_path / "rclone.conf"),
+        "RCLONE_CONFIG_O_TYPE": "s3",
+        "RCLONE_CONFIG_O_PROVIDER": "Other",
+        "RCLONE_CONFIG_O_ENDPOINT": running.address,
+        "RCLONE_CONFIG_O_ACCESS_KEY_ID": running.access_key,
+        "RCLONE_CONFIG_O_SECRET_ACCESS_KEY": running.secret_key,
+        "RCLONE_CONFIG_O_REGION": "us-east-1",
+    }
+    (tmp_path / "tree" / "folder").mkdir(parents=True)
+    (tmp_path / "tree" / "folder" / "large").write_bytes(BODY)
+    (tmp_path / "tree" / "ü &.txt").write_text("hello")
+
+    def tour() -> None:
+        def rclone(*words: str) -> str:
+            return run(program, *words, environment=variables, folder=tmp_path)
+
+        rclone("sync", "tree", "o:rclone/tree", "--s3-upload-cutoff", "5M", "--s3-chunk-size", "5M")
+        rclone("check", "tree", "o:rclone/tree", "--download")
+        rclone("copy", "o:rclone/tree", "back")
+        assert (tmp_path / "back" / "folder" / "large").read_bytes() == BODY
+        assert rclone("lsf", "o:rclone/many").count("\n") == KEYS
+        rclone("moveto", "o:rclone/tree/ü &.txt", "o:rclone/moved")
+        assert rclone("cat", "o:rclone/moved", "--offset", "1", "--count", "3") == "ell"
+        assert run(need_program("curl"), "-sf", rclone("link", "o:rclone/moved").strip()) == "hello"
+        rclone("purge", "o:rclone")
+
+    await aside(run, program, "mkdir", "o:rclone", environment=variables, folder=tmp_path)
+    await filled(running, "rclone")
+    await aside(tour)
+
+
+async def test_restic(running: Running, tmp_path: Path) -> None:
+    program = need_program("restic")
+    variables = environment(running, tmp_path) | {
+        "RESTIC_REPOSITORY": f"s3:{running.address}/restic",
+        "RESTIC_PASSWORD": "secret",
+        "RESTIC_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "large").write_bytes(os.urandom(12 * MIB))
+
+    def tour() -> None:
+        def restic(*words: str) -> str:
+            return run(program, *words, environment=variables, folder=tmp_path)
+
+        restic("init")
+        restic("backup", "source")
+        (source / "small").write_text("hello")
+        restic("backup", "source")
+        restic("check", "--read-data")
+        restic("forget", "--keep-last", "1", "--prune")
+        restic("restore", "latest", "--target", "back")
+        assert (tmp_path / "back" / "source" / "large").read_bytes() == (source / "large").read_bytes()
+
+    await aside(tour)
+
+
+async def test_pyarrow(running: Running) -> None:
+    need_module("pyarrow")
+    from pyarrow import fs
+
+    files = fs.S3FileSystem(
+        access_key=running.access_key,
+        secret_key=running.secret_key,
+        endpoint_override=running.host,
+        scheme="http",
+        region="us-east-1",
+        allow_bucket_creation=True,
+        allow_bucket_deletion=True,
+    )
+
+    def tour() -> None:
+        files.create_dir("arrow/folder")
+        with files.open_output_stream("arrow/folder/large") as target:
+            for at in range(0, len(BODY), MIB):
+                target.write(BODY[at : at + MIB])
+        with files.open_input_file("arrow/folder/large") as source:
+            assert source.size() == len(BODY)
+            source.seek(5)
+            assert source.read(4) == BODY[5:9]
+        files.copy_file("arrow/folder/large", "arrow/copy")
+        found = files.get_file_info(fs.FileSelector("arrow", recursive=True))
+        assert {one.path: one.size for one in found if one.is_file} == {
+            "arrow/copy": len(BODY),
+            "arrow/folder/large": len(BODY),
+        }
+
+    await aside(tour)
+    await filled(running, "arrow")
+    found = await aside(files.get_file_info, fs.FileSelector("arrow/many"))
+    assert len(found) == KEYS
+    await aside(files.delete_dir, "arrow")
+
+
+async def test_two_writers_of_a_delta_table_lose_no_commit(running: Running) -> None:
+    need_module("deltalake")
+    import pyarrow
+    from deltalake import DeltaTable, write_deltalake
+
+    options = {
+        "AWS_ACCESS_KEY_ID": running.access_key,
+        "AWS_SECRET_ACCESS_KEY": running.secret_key,
+        "AWS_ENDPOINT_URL": running.address,
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+        "aws_conditional_put": "etag",
+    }
+    await aside(lambda: running.client().create_bucket(Bucket="delta"))
+
+    def write(writer: int, times: int) -> None:
+        for number in range(times):
+            table = pyarrow.table({"writer": [writer], "number": [number]})
+            write_deltalake("s3://delta/table", table, mode="append", storage_options=options)
+
+    await aside(write, 0, 1)
+    await asyncio.gather(aside(write, 1, 8), aside(write, 2, 8))
+    rows = await aside(lambda: DeltaTable("s3://delta/table", storage_options=options).to_pyarrow_table().to_pylist())
+    assert sorted((one["writer"], one["number"]) for one in rows) == sorted(
+        [(0, 0), *((writer, number) for writer in (1, 2) for number in range(8))]
+    )
