@@ -193,6 +193,7 @@ class OurBroker:
         self._failure: BaseException | None = None
         self.port = 0
         self.broker: Any = None
+        self.listener: Any = None
         self.log: Any = None
 
     @property
@@ -247,7 +248,8 @@ class OurBroker:
             groups=self.log.groups,
             transactions=self.log.transactions,
         )
-        server = await self._loop.create_server(Listener(self.broker), "127.0.0.1", self.port, ssl=self._ssl)
+        self.listener = Listener(self.broker)
+        server = await self._loop.create_server(self.listener, "127.0.0.1", self.port, ssl=self._ssl)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._ending.wait()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from mainspring.storage.log.kafka import codec
 from mainspring.storage.log.kafka.broker import Broker
 from mainspring.storage.log.kafka.codec import Malformed
-from mainspring.storage.log.kafka.frames import FrameRefused, Frames
+from mainspring.storage.log.kafka.frames import Frames
 from mainspring.storage.log.kafka.refusals import Disconnect, failure_code
 from mainspring.storage.log.kafka.registry import ApiKey, Context, Entry, Later, Raw, table
 from mainspring.storage.log.kafka.session import Session
@@ -23,7 +23,7 @@ from mainspring.storage.log.kafka.session import Session
 _log = logging.getLogger(__name__)
 _UNREAD_BYTES_MAX = 256 * 1024
 _WRITTEN_BYTES_MAX = 1 << 20
-_UNSUPPORTED_VERSION = 35
+_UNSUPPORTED_VERSION, _INVALID_REQUEST = 35, 42
 _BEFORE_AUTHENTICATION = frozenset({ApiKey.API_VERSIONS, ApiKey.SASL_HANDSHAKE, ApiKey.SASL_AUTHENTICATE})
 _UNAUTHENTICATED_BYTES_MAX = 524_288
 """As Kafka's `sasl.server.max.receive.size`: a stranger cannot make us hold more."""
@@ -91,11 +91,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._frames.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        try:
-            frames = self._frames.received(nbytes)
-        except FrameRefused as refused:
-            self._close(str(refused))
-            return
+        frames = self._frames.received(nbytes)
         if not frames:
             return
         self.active_ns = self._broker.clock.mono_ns()
@@ -202,8 +198,12 @@ class Connection(asyncio.BufferedProtocol):
         if version not in entry.versions:
             self._refuse_version(entry, context, frame)
             return
-        context.client_id, at = codec.client(frame, flexible=codec.is_flexible(key, version))
-        request = Raw(frame, at) if entry.raw else codec.read(key, version, frame, at)
+        try:
+            context.client_id, at = codec.client(frame, flexible=codec.is_flexible(key, version))
+            request = Raw(frame, at) if entry.raw else codec.read(key, version, frame, at)
+        except Malformed as malformed:
+            self._refuse_malformed(context, malformed)
+            return
         self._broker.counted(entry.key)
         slot = _Slot(context)
         self._slots.append(slot)
@@ -258,6 +258,15 @@ class Connection(asyncio.BufferedProtocol):
         slot = _Slot(context)
         self._slots.append(slot)
         self._answered(slot, answer)
+
+    def _refuse_malformed(self, context: Context, malformed: Malformed) -> None:
+        """Says INVALID_REQUEST where the client can read it; nothing after such a request is trusted."""
+        if "error_code" not in codec.answer_names(context.api_key, context.api_version):
+            raise malformed
+        context.then_close = True
+        slot = _Slot(context)
+        self._slots.append(slot)
+        self._answered(slot, {"error_code": _INVALID_REQUEST})
 
     # Answers.
 

@@ -12,14 +12,14 @@ SHARED_BYTES: Final = 256 * 1024
 _LENGTH = struct.Struct(">i")
 
 
-class FrameRefused(Exception):
-    """A length below zero or above the limit: nothing after it can be trusted."""
-
-
 class Frames:
-    """The receiving half of one connection. `room()` says where to receive, `received(n)` gives the frames that are whole."""
+    """The receiving half of one connection. `room()` says where to receive, `received(n)` gives the frames that are whole.
 
-    __slots__ = ("_filled", "_large", "_shared", "_tail", "frame_bytes_max")
+    A length below zero or above the limit gives one last, empty frame: nothing after it can be trusted, and what came before
+    it still counts.
+    """
+
+    __slots__ = ("_ended", "_filled", "_large", "_shared", "_tail", "frame_bytes_max")
 
     def __init__(self, shared: memoryview, frame_bytes_max: int) -> None:
         self.frame_bytes_max = frame_bytes_max
@@ -27,6 +27,7 @@ class Frames:
         self._tail = b""
         self._large: bytearray | None = None
         self._filled = 0
+        self._ended = False
 
     def room(self) -> memoryview:
         """Where the next bytes go; valid until the loop turns to another connection."""
@@ -39,7 +40,9 @@ class Frames:
         return self._shared[len(tail) :]
 
     def received(self, count: int) -> list[memoryview]:
-        """The frames that `count` more bytes complete, without their lengths. Raises `FrameRefused`."""
+        """The frames that `count` more bytes complete, without their lengths."""
+        if self._ended:
+            return []
         large = self._large
         if large is not None:
             self._filled += count
@@ -52,7 +55,9 @@ class Frames:
         while end - at >= 4:
             (length,) = _LENGTH.unpack_from(shared, at)
             if length < 0 or length > self.frame_bytes_max:
-                raise FrameRefused(f"a frame of {length} bytes")
+                self._ended, self._tail = True, b""
+                frames.append(memoryview(b""))
+                return frames
             after = at + 4 + length
             if after > end:
                 if 4 + length > len(shared):
