@@ -21,6 +21,7 @@ from mainspring.storage.objects.s3 import (
     errors,
     forms,
     grants,
+    lifecycle,
     listings,
     locks,
     object_handlers,
@@ -44,7 +45,7 @@ from mainspring.storage.objects.service import Objects
 
 log = logging.getLogger(__name__)
 
-HANDLERS: Final = (bucket_handlers, writes, documents, grants, listings, locks, object_handlers, uploads)
+HANDLERS: Final = (bucket_handlers, writes, documents, grants, lifecycle, listings, locks, object_handlers, uploads)
 """Modules whose handlers stand in the table of operations."""
 
 SERVER: Final[Header] = (b"server", b"mainspring")
