@@ -10,6 +10,7 @@ A file goes only when no reader is left that began before: what it reads may hav
 import logging
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 from awscrt.checksums import crc32c  # type: ignore[import-untyped]
@@ -74,7 +75,7 @@ class Compaction:
         self._store = engine.store
         self._database = engine.database
         self._healing = healing
-        self._doomed: list[tuple[Disk, int, frozenset[Reader]]] = []
+        self._doomed: list[tuple[Disk, int, WeakSet[Reader]]] = []
 
     async def usage(self) -> Usage:
         """Walks over all stripes once."""
@@ -112,7 +113,7 @@ class Compaction:
                 usage = await self.usage()
             for where in doomed:
                 if not usage.live.get(where):
-                    self._doomed.append((self._store.disks[where[0]], where[1], frozenset(self._engine.readers)))
+                    self._doomed.append((self._store.disks[where[0]], where[1], WeakSet(self._engine.readers)))
         self._remove_doomed()
         return self.given_back_bytes - before
 

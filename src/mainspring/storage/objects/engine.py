@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from weakref import WeakSet
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -55,7 +56,7 @@ class Engine:
         self.pages = Pages(self.store, database, self.numbers, settings)
         self.intake = Intake(self.store, settings, self.threads)
         self.random = random
-        self.readers: set[Reader] = set()
+        self.readers: WeakSet[Reader] = WeakSet()
         self._files = files or Files()
 
     async def start(self) -> None:

@@ -22,7 +22,7 @@ from mainspring.storage.objects.tables import version
 from mainspring.storage.objects.versions import Numbers, find_bucket
 
 KEYS_MAX = 1000
-ROWS_FIRST, ROWS_MAX = 24, 1024
+ROWS_FIRST, ROWS_MAX = 8, 1024
 OLD_VERSIONS_MAX = 32
 """After so many older versions of one key in a row the walk seeks past it."""
 
@@ -132,7 +132,7 @@ def first_start(prefix: bytes, delimiter: bytes, after: bytes) -> bytes:
     if not after:
         return prefix
     rest = after[len(prefix) :] if after.startswith(prefix) else b""
-    if delimiter and rest and rest.find(delimiter) == len(rest) - len(delimiter):
+    if delimiter and rest.endswith(delimiter) and rest.find(delimiter) == len(rest) - len(delimiter):
         return max(prefix, beyond(after))
     return max(prefix, after + b"\0")
 

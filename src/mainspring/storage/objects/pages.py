@@ -22,7 +22,7 @@ from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.stripes import StripeStore, Written
 from mainspring.storage.objects.versions import Draft, Numbers, Placed
 
-ENTRIES_MAX = {"sqlite": 256, "postgresql": 64}
+ENTRIES_MAX = {"sqlite": 128, "postgresql": 64}
 WAITING_MAX = 8192
 ROOMY = 8
 """A page this many times as large as its largest entry can afford to leave the end of a shard empty."""

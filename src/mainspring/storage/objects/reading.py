@@ -1,8 +1,9 @@
 """Reading an object's bytes: only the stripes, and of them only the blocks, that the range needs; the next is read ahead."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
+from weakref import WeakSet
 
 from mainspring.storage.objects.encryption import PACKAGE, TAG, Unit, open_packages, stored_size
 from mainspring.storage.objects.errors import InternalError, InvalidPartNumber, InvalidRange
@@ -12,6 +13,8 @@ from mainspring.storage.objects.stripes import StripeStore
 
 CHUNK_BYTES = 1 << 20
 SPAN_BYTES = 4 << 20
+CACHED_BYTES_MAX = 128 << 10
+"""What is larger is read by a thread, page cache or not: copying it would hold the event loop."""
 
 
 class Span(NamedTuple):
@@ -35,22 +38,22 @@ class Reader:
         store: StripeStore,
         object: Object,
         pieces: Sequence[Piece],
-        stripe: Stripe | None,
+        stripes: Sequence[Stripe],
         start: int,
         stop: int,
         data_key: bytes | None,
-        opened: Callable[["Reader"], None],
-        closed: Callable[["Reader"], None],
+        readers: "WeakSet[Reader]",
     ) -> None:
+        """`readers` are those for whose sake compaction leaves files where they are."""
         self.object = object
         self.start = start
         self.stop = stop
         self._store = store
         self._pieces = pieces
-        self._stripe = stripe
+        self._stripes = {stripe.id: stripe for stripe in stripes}
         self._data_key = data_key
-        self._opened = opened
-        self._closed = closed
+        self._readers = readers
+        readers.add(self)
 
     @property
     def length(self) -> int:
@@ -63,22 +66,24 @@ class Reader:
 
     def cached(self) -> bytes | None:
         """The whole range at once where it is one small object in the page cache; None where it must be read."""
-        if self._stripe is None or len(self._pieces) != 1 or self._data_key is not None:
+        if len(self._pieces) != 1 or self._data_key is not None or self._pieces[0].length > CACHED_BYTES_MAX:
             return None
         piece = self._pieces[0]
-        whole = self._store.read_cached(self._stripe, piece.offset, piece.offset + piece.length, piece.crc32c)
+        stripe = self._stripes.get(piece.stripe)
+        if stripe is None:
+            return None
+        whole = self._store.read_cached(stripe, piece.offset, piece.offset + piece.length, piece.crc32c)
         if whole is None or self.length == len(whole):
             return whole
         return whole[self.start : self.stop]
 
     async def __aiter__(self) -> AsyncIterator[memoryview]:
-        if self.length == 0:
-            return
-        cached = self.cached()
+        cached = b"" if self.length == 0 else self.cached()
         if cached is not None:
-            yield memoryview(cached)
+            self._readers.discard(self)
+            if cached:
+                yield memoryview(cached)
             return
-        self._opened(self)
         ahead: asyncio.Task[bytes | memoryview] | None = None
         try:
             spans = self._sealed_spans() if self._data_key is not None else self._plain_spans()
@@ -93,10 +98,10 @@ class Reader:
             if ahead is not None:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
-            self._closed(self)
+            self._readers.discard(self)
 
     async def _fetch(self, span: Span) -> bytes | memoryview:
-        data = await self._store.read(span.piece.stripe, span.start, span.stop)
+        data = await self._store.read(span.piece.stripe, span.start, span.stop, self._stripes.get(span.piece.stripe))
         if len(data) != span.stop - span.start:
             raise InternalError(f"stripe {span.piece.stripe} is shorter than its pieces")
         if span.unit is None or self._data_key is None:

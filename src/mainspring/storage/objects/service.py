@@ -15,7 +15,7 @@ import msgspec
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.crash import crash_point
-from mainspring.core.ports import Database
+from mainspring.core.ports import Connection, Database
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.objects import buckets, checksums, listing, locks, moves, versions
 from mainspring.storage.objects.conditions import ALWAYS, ReadIf, WriteIf
@@ -202,7 +202,7 @@ class Objects:
         Raises `NoSuchBucket`, `NoSuchKey`, `NoSuchVersion`, `MethodNotAllowed` (a delete marker by its version),
         `InvalidRange`, `InvalidPartNumber`, `PreconditionFailed`, `NotModified`.
         """
-        found = await self._find(bucket, key, version, condition, as_of_us)
+        found = await self._find(bucket, key, version, condition, as_of_us, versions.read_for_bytes)
         start, stop = resolve_range(found.object, range, part)
         sealed = found.object.sealed
         data_key = None if sealed is None else await self._keys.open(sealed, customer_key)
@@ -210,12 +210,11 @@ class Objects:
             self._engine.store,
             found.object,
             unpack_pieces(found.pieces),
-            found.stripe,
+            found.stripes,
             start,
             stop,
             data_key,
-            self._engine.readers.add,
-            self._engine.readers.discard,
+            self._engine.readers,
         )
 
     async def head(
@@ -434,10 +433,16 @@ class Objects:
         )
 
     async def _find(
-        self, bucket: str, key: str, version: str | None, condition: ReadIf | None, as_of_us: int | None
+        self,
+        bucket: str,
+        key: str,
+        version: str | None,
+        condition: ReadIf | None,
+        as_of_us: int | None,
+        read: Callable[[Connection, str, str, str | None, int | None], Found] = versions.read,
     ) -> Found:
         key_bytes(key)
-        found = await self._database.read(versions.read, bucket, key, version, as_of_us)
+        found = await self._database.read(read, bucket, key, version, as_of_us)
         if condition is not None:
             condition.check(found.object.etag, found.object.modified_us)
         return found

@@ -259,9 +259,9 @@ class StripeStore:
             return None
         return data if data is not None and crc32c(data) == crc else None
 
-    async def read(self, id: int, start: int, stop: int) -> bytes | memoryview:
-        """Bytes [start, stop) of the payload of stripe `id`. Raises `InternalError`."""
-        stripe = await self.find(id)
+    async def read(self, id: int, start: int, stop: int, known: Stripe | None = None) -> bytes | memoryview:
+        """Bytes [start, stop) of the payload of stripe `id`, which lay as `known` says. Raises `InternalError`."""
+        stripe = known or await self.find(id)
         try:
             return await self._read(stripe, start, stop)
         except InternalError:

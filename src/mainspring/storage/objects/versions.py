@@ -7,6 +7,7 @@ versions on top. A row that ends while a listing in pages may still show it is k
 
 import threading
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,12 +40,16 @@ from mainspring.storage.objects.model import (
     decode_about,
     encode_about,
     parse_version,
+    stripe_lengths,
     version_id,
 )
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.tables import bucket as buckets
 from mainspring.storage.objects.tables import stripe as stripes
 from mainspring.storage.objects.tables import version as versions
+
+STRIPES_AT_ONCE = 1024
+"""Beyond so many stripes of one object (8 GiB) a reader finds them as it comes to them."""
 
 _v = versions.c
 _COLUMNS = (_v.rank, _v.flags, _v.gone, _v.size, _v.etag, _v.page, _v.pieces, _v.about, _v.tags, _v.lock)
@@ -137,11 +142,11 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A version with what is needed to read it; `stripe` is that of its shared page."""
+    """A version with what is needed to read it: its pieces, and where they lie."""
 
     object: Object
     pieces: bytes
-    stripe: Stripe | None
+    stripes: tuple[Stripe, ...] = ()
 
 
 class Numbers:
@@ -239,8 +244,8 @@ def read(connection: Connection, bucket_name: str, key: str, version: str | None
         bucket, row = bucket_from(joined[: len(_BUCKET_COLUMNS)]), Row(*joined[len(_BUCKET_COLUMNS) : -5])
         if row.marker:
             raise NoSuchKey(key=key, marker=version_id(row.seq, row.flags))
-        stripe = None if joined[-5] is None else references.unpack_stripe(*joined[-5:])
-        return Found(object_from(bucket, key, row, True), row.pieces, stripe)
+        page = () if joined[-5] is None else (references.unpack_stripe(*joined[-5:]),)
+        return Found(object_from(bucket, key, row, True), row.pieces, page)
     bucket = find_bucket(connection, bucket_name)
     newest = newest_there(connection, bucket.id, key)
     if version is not None:
@@ -254,8 +259,19 @@ def read(connection: Connection, bucket_name: str, key: str, version: str | None
         if wanted is None or wanted.marker:
             raise NoSuchKey(key=key)
     latest = newest is not None and newest.rank == wanted.rank
-    stripe = None if wanted.page is None else references.load(connection, wanted.page)
-    return Found(object_from(bucket, key, wanted, latest), wanted.pieces, stripe)
+    return Found(object_from(bucket, key, wanted, latest), wanted.pieces)
+
+
+def read_for_bytes(
+    connection: Connection, bucket_name: str, key: str, version: str | None, as_of_us: int | None
+) -> Found:
+    """Like `read`, with where every piece lies, so that the bytes can be read whatever becomes of the rows."""
+    found = read(connection, bucket_name, key, version, as_of_us)
+    if found.stripes or not found.pieces:
+        return found
+    ids = dict.fromkeys(id for id, _ in stripe_lengths(found.pieces))
+    loaded = [references.load(connection, id) for id in islice(ids, STRIPES_AT_ONCE)]
+    return Found(found.object, found.pieces, tuple(one for one in loaded if one is not None))
 
 
 def newest_there(connection: Connection, bucket: int, key: str) -> Row | None:
