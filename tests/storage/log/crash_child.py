@@ -1,6 +1,7 @@
 """A process that writes to a log in every way there is and says what it was promised, until a crash point kills it.
 
-Lines on its output: `topic name`, `gone name` (from now on it may be), `acked topic partition offset value`, `start topic partition offset`.
+Lines on its output: `topic name`, `gone name` (from now on it may be), `acked topic partition offset value`,
+`start topic partition offset`.
 """
 
 import asyncio

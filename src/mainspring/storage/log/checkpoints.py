@@ -36,9 +36,9 @@ def parse_offsets(text: str) -> dict[str, int]:
     return found
 
 
-def format_offsets(offsets: Iterable[tuple[str, int, int]]) -> bytes:
-    """(topic, partition, offset) in Kafka's form."""
-    lines = [f"{topic} {index} {offset}" for topic, index, offset in offsets]
+def format_offsets(offsets: Iterable[tuple[str, int]]) -> bytes:
+    """(partition folder, offset) in Kafka's form."""
+    lines = [" ".join((*name.rsplit("-", 1), str(offset))) for name, offset in offsets]
     return ("\n".join(["0", str(len(lines)), *lines]) + "\n").encode()
 
 

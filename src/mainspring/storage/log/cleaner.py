@@ -160,10 +160,8 @@ class Cleaner:
         return outcome
 
     def _write_down(self, directory: Directory) -> None:
-        there = {p.name: p for p in tuple(directory.partitions.values())}
-        known = self._cleaned[directory.path]
-        lines = [(there[name].topic.name, there[name].index, offset) for name, offset in known.items() if name in there]
-        replace(self._around.opened.files, f"{directory.path}/{CLEANED_FILE}", format_offsets(lines))
+        known = [entry for entry in self._cleaned[directory.path].items() if entry[0] in directory.partitions]
+        replace(self._around.opened.files, f"{directory.path}/{CLEANED_FILE}", format_offsets(known))
 
     async def _swap(
         self, directory: Directory, partition: Partition, group: Sequence[Segment], into: Segment, path: str

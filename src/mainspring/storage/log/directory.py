@@ -37,7 +37,7 @@ from .recovery import (
     recover,
     to_clean,
 )
-from .segments import SNAPSHOT
+from .segments import SNAPSHOT, Segment
 from .settings import FlushPolicy
 from .topics import TopicRecord
 from .writer import InlineWriter, ThreadedWriter
@@ -52,6 +52,9 @@ META_FILE = "meta.properties"
 DELETE_SUFFIX = "-delete"
 
 _log = logging.getLogger(__name__)
+
+Offsets = tuple[int, int, Partition]
+"""From where a restart must read, where the log starts, and of which partition."""
 
 
 class Directory:
@@ -90,7 +93,7 @@ class Directory:
                     journal = entries.get((record.id, index), ())
                     loaded = self._recover(partition, points.get(name, 0), starts.get(name, 0), journal)
                 found.append((partition, loaded))
-        self._write_offsets((loaded.end, loaded.log_start, partition) for partition, loaded in found)
+        self._write_offsets((_point(loaded.segments, loaded.end), loaded.log_start, p) for p, loaded in found)
         crash_point("log.start.recovered")
         self._clear(names)
         for generation in journals:
@@ -103,7 +106,13 @@ class Directory:
         opened = self.writer.opened
         interval_bytes = partition.topic.config.index_interval_bytes
         loaded = recover(
-            opened, partition.folder, point=point, log_start=log_start, interval_bytes=interval_bytes, journal=journal
+            opened,
+            partition.folder,
+            point=point,
+            log_start=log_start,
+            interval_bytes=interval_bytes,
+            has_gaps=partition.topic.config.is_compacted,
+            journal=journal,
         )
         if self._around.settings.flush_policy is FlushPolicy.ASYNC and loaded.segments:
             # What consumers saw may have been lost: a new epoch lets them find out.
@@ -165,30 +174,36 @@ class Directory:
             clean[partition.name] = to_clean(
                 partition.segments, partition.log_start, partition.end, partition.epochs, states
             )
-        self.checkpoint()
+        self.checkpoint(self.offsets())
         replace(self._files, f"{self.path}/{CLEAN_FILE}", msgspec.msgpack.encode(clean))
 
     # While open
 
-    def checkpoint(self) -> None:
-        """Syncs what is dirty and writes down from where a restart must read. Raises `OSError`."""
-        # The offsets are taken first: what is durable by then is durable afterwards.
-        found = [(p.high_watermark, p.log_start, p) for p in tuple(self.partitions.values()) if p.write_error is None]
+    def offsets(self) -> list[Offsets]:
+        """On the loop: from where a restart must read each partition once all that is queued by now has been synced."""
+        return [
+            (_point(p.segments, p.high_watermark), p.log_start, p)
+            for p in self.partitions.values()
+            if p.write_error is None
+        ]
+
+    def checkpoint(self, offsets: list[Offsets]) -> None:
+        """Syncs what is dirty and writes down `offsets`, which were taken before. Raises `OSError`."""
         self.writer.trim()
         crash_point("log.checkpoint.synced")
-        self._write_offsets(found)
+        self._write_offsets(offsets)
 
     def write_starts(self) -> None:
         self._write_starts((p.log_start, p) for p in tuple(self.partitions.values()))
 
-    def _write_offsets(self, offsets: Iterable[tuple[int, int, Partition]]) -> None:
+    def _write_offsets(self, offsets: Iterable[Offsets]) -> None:
         offsets = list(offsets)
-        points = format_offsets((p.topic.name, p.index, point) for point, _, p in offsets if point)
+        points = format_offsets((p.name, point) for point, _, p in offsets if point)
         replace(self._files, f"{self.path}/{POINTS_FILE}", points)
         self._write_starts((start, p) for _, start, p in offsets)
 
     def _write_starts(self, starts: Iterable[tuple[int, Partition]]) -> None:
-        data = format_offsets((p.topic.name, p.index, start) for start, p in starts if start)
+        data = format_offsets((p.name, start) for start, p in starts if start)
         replace(self._files, f"{self.path}/{STARTS_FILE}", data)
 
     def make_folders(self, names: Sequence[str]) -> None:
@@ -208,7 +223,10 @@ class Directory:
             self._files.rename(partition.folder, paths[-1])
         self._files.sync_folder(self.path)
         # A topic of the same name must not begin with the offsets of this one.
-        self._write_offsets((p.high_watermark, p.log_start, p) for p in tuple(self.partitions.values()))
+        names = {partition.name for partition in gone}
+        for file in (POINTS_FILE, STARTS_FILE):
+            kept = [entry for entry in self._offsets(file).items() if entry[0] not in names]
+            replace(self._files, f"{self.path}/{file}", format_offsets(kept))
         return paths
 
     def retire(self, folder: str, paths: Sequence[str]) -> list[str]:
@@ -242,6 +260,7 @@ class Directory:
             point=high_watermark,
             log_start=partition.log_start,
             interval_bytes=partition.topic.config.index_interval_bytes,
+            has_gaps=partition.topic.config.is_compacted,
             before=high_watermark,
         )
         partition.write_error = None
@@ -257,3 +276,8 @@ class Directory:
             replace(self._files, path, f"version=1\ncluster.id={made}\nnode.id={node_id}\n".encode())
             return made
         return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
+
+
+def _point(segments: Sequence[Segment], end: int) -> int:
+    """Below it nothing need be read: what is durable, and in a closed segment, whose indexes were written."""
+    return min(end, segments[-1].base) if segments else end

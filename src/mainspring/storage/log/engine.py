@@ -59,7 +59,7 @@ class Engine:
         self._random = random or Random()
         self._defaults = default_values(self.settings.topic)
         self._files: Files = files if files is not None else RealFiles()
-        self._paths = [str(path) for path in directories]
+        self._paths = [str(path.absolute()) for path in directories]
         self._threaded = threaded
         self._ids: dict[UUID, Topic] = {}
         self._folded: dict[str, str] = {}
@@ -83,6 +83,7 @@ class Engine:
         make = ThreadedWriter if self._threaded else InlineWriter
         for path in self._paths:
             self._files.make_folder(path)
+            self._files.sync_folder(path.rpartition("/")[0] or "/")
             writer = make(path, self._files, self.settings, deliver, finished)
             self._directories.append(Directory(path, self._files, writer, self._around))
         first = self._directories[0]
@@ -172,6 +173,9 @@ class Engine:
             if value is None:
                 given.pop(key, None)
         config = TopicConfig(given, self._defaults)
+        if config.is_compacted != topic.config.is_compacted:
+            # What a restart reads must not have gaps that its topic's settings do not explain.
+            await self.upkeep.checkpoint()
         await self._write(topic.record(config=given))
         topic.config = config
 

@@ -26,9 +26,6 @@ class Files(Protocol):
 
     def truncate(self, handle: int, size: int) -> None: ...
 
-    def allocate(self, handle: int, size: int) -> None:
-        """Takes the room for `size` bytes, written with zeros, so that a later sync need not touch the file's size."""
-
     def sync(self, handle: int) -> None: ...
 
     def size(self, path: str) -> int: ...
@@ -75,11 +72,6 @@ class RealFiles:
 
     def truncate(self, handle: int, size: int) -> None:
         os.ftruncate(handle, size)
-
-    def allocate(self, handle: int, size: int) -> None:
-        chunk = bytes(1 << 20)
-        for at in range(0, size, len(chunk)):
-            os.pwrite(handle, chunk[: size - at], at)
 
     def sync(self, handle: int) -> None:
         os.fdatasync(handle)

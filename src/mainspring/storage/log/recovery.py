@@ -7,7 +7,7 @@ of the producers are made again, from the newest snapshot that lies before.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -18,7 +18,7 @@ from .errors import CorruptBatch, InvalidRecord
 from .files import Files, OpenFiles, read_all, write_all
 from .indexes import TimeIndex
 from .producers import Producers
-from .records import Batch, batches_in, is_intact, marker_in
+from .records import MAGIC, Batch, batches_in, is_intact, marker_in
 from .segments import LOG, SNAPSHOT, SUFFIXES, SWAP, TIME_INDEX, Segment, finish_swap, scan
 
 LEFT_SUFFIXES = (".tmp", ".deleted", ".cleaned")
@@ -43,13 +43,15 @@ def recover(
     point: int,
     log_start: int,
     interval_bytes: int,
+    has_gaps: bool = False,
     before: int | None = None,
     journal: Sequence[bytes | memoryview] = (),
 ) -> Loaded:
     """Reads a partition's files and mends them: what they hold afterwards is the log, durable.
 
-    `point`: all below is known to be durable and is not read. `before`: nothing from this offset on is kept. `journal`: batches
-    that were acknowledged, some of which the files may lack. Raises `OSError`.
+    `point`: all below is known to be durable and is not read. `has_gaps`: compaction may have taken offsets out. `before`:
+    nothing from this offset on is kept. `journal`: batches that were acknowledged, some of which the files may lack. Raises
+    `OSError`.
     """
     files = opened.files
     names = _tidied(files, folder)
@@ -59,35 +61,37 @@ def recover(
     first = max(0, sum(segment.base <= point for segment in segments) - 1)
     snapshot, states = _snapshot(files, folder, names, segments[first].base if segments else 0)
     for at, segment in enumerate(segments[:first]):
-        until = segments[at + 1].base
-        if snapshot < until and (snapshot > segment.base or at >= 0):
+        if snapshot < segments[at + 1].base:
             _replay(opened, segment, states, snapshot)
         _know(opened, segment)
-    epochs = _epochs(files, folder)
-    end = segments[first].base if segments else log_start
-    changed: list[str] = []
+    repair = _Repair(opened, states, snapshot, interval_bytes, has_gaps, before, _Journaled(journal))
+    end = segments[first].base if segments else 0
     for at in range(first, len(segments)):
         segment = segments[at]
-        if before is not None and at > first and segment.base >= before:
-            _drop(opened, segments[at:])
-            del segments[at:]
-            break
-        end, is_whole = _scan(opened, segment, max(end, segment.base), states, snapshot, interval_bytes, before)
-        changed.append(segment.path())
-        if not is_whole:
+        following = segments[at + 1].base if at + 1 < len(segments) else None
+        end, is_whole = repair.scan(segment, max(end, segment.base) if has_gaps or at == first else end)
+        end = repair.put_back(segment, end, following)
+        is_whole = is_whole or end == following
+        if following is not None and (not is_whole or not (has_gaps or end == following)):
             _drop(opened, segments[at + 1 :])
             del segments[at + 1 :]
             break
     crash_point("log.recover.truncated")
-    end = max(end, log_start)
-    end = _put_back(opened, folder, segments, end, states, interval_bytes, journal)
+    if end < log_start:
+        # All that the files have was deleted; a batch that holds the log start may still stand in the journal.
+        _drop(opened, segments)
+        segments.clear()
+        first, end = 0, repair.journaled.holding(log_start)
+    if not segments and repair.journaled.has(end):
+        segments.append(Segment.fresh(folder, end))
+        end = repair.put_back(segments[-1], end, None)
     _finish(opened, folder, segments[first:])
     for name in names:
         if name.endswith(SNAPSHOT) and int(name[:20]) > end:
             files.delete(f"{folder}/{name}")
     if segments:
         log_start = max(log_start, segments[0].base)
-    return Loaded(segments, log_start, end, states if states.by_id else None, epochs)
+    return Loaded(segments, log_start, end, states if states.by_id else None, _epochs(files, folder))
 
 
 def _tidied(files: Files, folder: str) -> list[str]:
@@ -150,75 +154,109 @@ def _know(opened: OpenFiles, segment: Segment) -> None:
             segment.max_timestamp, segment.max_offset = batch.max_timestamp, batch.last_offset
 
 
-def _scan(
-    opened: OpenFiles,
-    segment: Segment,
-    expected: int,
-    states: Producers,
-    snapshot: int,
-    interval_bytes: int,
-    before: int | None,
-) -> tuple[int, bool]:
-    """Checks every batch and cuts the file at the first that is none; gives the end, and whether nothing was cut."""
-    on_disk = segment.size
-    again = Segment.fresh(segment.folder, segment.base)
-    epoch = -1
-    try:
-        for at, batch, data in scan(opened, segment):
-            if batch.base_offset < expected or batch.leader_epoch < epoch:
-                break
-            if before is not None and batch.base_offset >= before:
-                break
-            if batch.magic != 2 or not is_intact(data, 0, batch):
-                break
-            if batch.base_offset >= snapshot:
-                _remember(again, states, batch, data)
-            again.add(batch, batch.base_offset, batch.size_bytes, batch.max_timestamp, interval_bytes)
-            expected, epoch = batch.next_offset, batch.leader_epoch
-            assert again.size == at + batch.size_bytes
-    except (CorruptBatch, InvalidRecord) as error:
-        _log.warning("the log ends at a damaged batch: %s", error, extra={"path": segment.path()})
-    segment.size, segment.since_index = again.size, again.since_index
-    segment.max_timestamp, segment.max_offset = again.max_timestamp, again.max_offset
-    segment.first_timestamp = again.first_timestamp
-    segment.index, segment.times, segment.aborted = again.index, again.times, again.aborted
-    if segment.size == on_disk:
-        return expected, True
-    _log.warning("cut off %d bytes behind the last whole batch", on_disk - segment.size, extra={"path": segment.path()})
-    opened.files.truncate(opened.handle(segment.path()), segment.size)
-    return expected, False
+class _Journaled:
+    """The batches that the journal has of a partition, in order."""
+
+    def __init__(self, entries: Sequence[bytes | memoryview]) -> None:
+        self._batches = [
+            (batch, memoryview(entry)[at : at + batch.size_bytes])
+            for entry in entries
+            for at, batch in batches_in(entry)
+        ]
+        self._at = 0
+
+    def has(self, offset: int) -> bool:
+        """Whether a batch begins at `offset`; those before it are passed over."""
+        while self._at < len(self._batches) and self._batches[self._at][0].base_offset < offset:
+            self._at += 1
+        return self._at < len(self._batches) and self._batches[self._at][0].base_offset == offset
+
+    def holding(self, offset: int) -> int:
+        """Where the batch with `offset` begins; `offset` itself where there is none."""
+        found = (batch.base_offset for batch, _ in self._batches if batch.base_offset <= offset <= batch.last_offset)
+        return next(found, offset)
+
+    def next(self) -> tuple[Batch, memoryview]:
+        self._at += 1
+        return self._batches[self._at - 1]
 
 
-def _put_back(
-    opened: OpenFiles,
-    folder: str,
-    segments: list[Segment],
-    end: int,
-    states: Producers,
-    interval_bytes: int,
-    journal: Iterable[bytes | memoryview],
-) -> int:
-    """Appends what the journal has and the files lack."""
-    for entry in journal:
-        for at, batch in batches_in(entry):
-            if batch.base_offset < end:
-                continue
-            if batch.base_offset > end:
-                _log.error(
-                    "the journal goes on at %d, the log ends at %d", batch.base_offset, end, extra={"path": folder}
-                )
-                return end
-            if not segments:
-                segments.append(Segment.fresh(folder, end))
-            segment = segments[-1]
-            segment.load(opened.files)
-            data = memoryview(entry)[at : at + batch.size_bytes]
-            _remember(segment, states, batch, data)
-            position = segment.add(batch, batch.base_offset, batch.size_bytes, batch.max_timestamp, interval_bytes)
-            opened.files.write(opened.handle(segment.path(), create=True), [bytes(data)], position)
+class _Repair:
+    """Goes through segments in order; what it finds in them goes into their indexes and the producers' state."""
+
+    def __init__(
+        self,
+        opened: OpenFiles,
+        states: Producers,
+        snapshot: int,
+        interval_bytes: int,
+        has_gaps: bool,
+        before: int | None,
+        journaled: _Journaled,
+    ) -> None:
+        self._opened = opened
+        self._states = states
+        self._snapshot = snapshot
+        self._interval_bytes = interval_bytes
+        self._has_gaps = has_gaps
+        self._before = before
+        self.journaled = journaled
+
+    def scan(self, segment: Segment, expected: int) -> tuple[int, bool]:
+        """Checks every batch and cuts the file at the first that is none; gives the end, and whether nothing was cut."""
+        on_disk = segment.size
+        again = Segment.fresh(segment.folder, segment.base)
+        epoch = -1
+        try:
+            for _, batch, data in scan(self._opened, segment):
+                if not self._fits(batch, data, expected) or batch.leader_epoch < epoch:
+                    break
+                self._take(again, batch, data)
+                expected, epoch = batch.next_offset, batch.leader_epoch
+        except (CorruptBatch, InvalidRecord) as error:
+            _log.warning("the log ends at a damaged batch: %s", error, extra={"path": segment.path()})
+        for name in (
+            "size",
+            "since_index",
+            "max_timestamp",
+            "max_offset",
+            "first_timestamp",
+            "index",
+            "times",
+            "aborted",
+        ):
+            setattr(segment, name, getattr(again, name))
+        if segment.size == on_disk:
+            return expected, True
+        _log.warning(
+            "cut off %d bytes behind the last whole batch", on_disk - segment.size, extra={"path": segment.path()}
+        )
+        self._opened.files.truncate(self._opened.handle(segment.path()), segment.size)
+        return expected, False
+
+    def _fits(self, batch: Batch, data: memoryview, expected: int) -> bool:
+        if batch.base_offset < expected or (batch.base_offset > expected and not self._has_gaps):
+            return False
+        if self._before is not None and batch.base_offset >= self._before:
+            return False
+        return batch.magic == MAGIC and is_intact(data, 0, batch)
+
+    def _take(self, segment: Segment, batch: Batch, data: memoryview) -> int:
+        if batch.base_offset >= self._snapshot:
+            _remember(segment, self._states, batch, data)
+        return segment.add(batch, batch.base_offset, batch.size_bytes, batch.max_timestamp, self._interval_bytes)
+
+    def put_back(self, segment: Segment, end: int, following: int | None) -> int:
+        """Appends what the journal has and the files lack, up to the offset with which the next segment begins."""
+        while (following is None or end < following) and self.journaled.has(end):
+            batch, data = self.journaled.next()
+            segment.load(self._opened.files)
+            position = self._take(segment, batch, data)
+            handle = self._opened.handle(segment.path(), create=not segment.created)
+            self._opened.files.write(handle, [bytes(data)], position)
             segment.created = True
             end = batch.next_offset
-    return end
+        return end
 
 
 def _finish(opened: OpenFiles, folder: str, segments: Sequence[Segment]) -> None:

@@ -73,7 +73,7 @@ class Upkeep:
     async def checkpoint(self) -> None:
         """What is durable by now need not be read at the next start. Raises `OSError`."""
         for directory in self._directories:
-            await directory.writer.call(directory.checkpoint)
+            await directory.writer.call(directory.checkpoint, directory.offsets())
 
     # Retention
 
