@@ -13,10 +13,9 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.clock import SystemClock, VirtualClock
-from mainspring.core.database import Int64, Metadata, Text
+from mainspring.core.database import Int64, Metadata, Text, insert
 from mainspring.core.outbox import Mark, OutboxLog, Retention
 from mainspring.core.ports import Connection, Record
 from mainspring.core.telemetry import Metrics

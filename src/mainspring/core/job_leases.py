@@ -8,10 +8,9 @@ server's, so the nodes' clocks do not matter.
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, literal_column, select, update
-from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.clock import Clock
-from mainspring.core.database import Int64, Metadata, Text, read_committed
+from mainspring.core.database import Int64, Metadata, Text, insert, read_committed
 from mainspring.core.ports import Connection, Database
 
 LEASE_S = 15.0

@@ -9,9 +9,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import bindparam
-from sqlalchemy.dialects.postgresql import insert
 
-from mainspring.core.database import Duplicate, ReadOnly, SchemaError, Violation
+from mainspring.core.database import Duplicate, ReadOnly, SchemaError, Violation, insert
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Problem, Unavailable
 from tests.core.database import shelf

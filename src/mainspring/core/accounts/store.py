@@ -3,10 +3,10 @@
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from mainspring.core.accounts.model import Account, Act, AuditEntry, Session, Token, Unknown
 from mainspring.core.accounts.tables import accounts, audit, sessions, tokens
+from mainspring.core.database import insert as upsert
 from mainspring.core.ports import Connection, Row
 
 _ACCOUNT = (

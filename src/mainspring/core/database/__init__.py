@@ -8,6 +8,7 @@ from mainspring.core.database.isolation import read_committed
 from mainspring.core.database.schema import Metadata
 from mainspring.core.database.sqlite import SqliteDatabase
 from mainspring.core.database.types import Bool, Bytes, Int64, Json, Text
+from mainspring.core.database.upserts import insert
 
 __all__ = [
     "Bool",
@@ -23,5 +24,6 @@ __all__ = [
     "Text",
     "Timeout",
     "Violation",
+    "insert",
     "read_committed",
 ]

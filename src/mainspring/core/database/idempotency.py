@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import bindparam, delete, select
-from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.clock import Clock
 from mainspring.core.database.core_tables import idempotency
 from mainspring.core.database.isolation import read_committed
+from mainspring.core.database.upserts import insert
 from mainspring.core.ports import Connection
 from mainspring.core.problems import KeyReused
 

@@ -8,9 +8,8 @@ they came too late.
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import bindparam, delete, select
-from sqlalchemy.dialects.postgresql import insert
 
-from mainspring.core.database import Int64, Text
+from mainspring.core.database import Int64, Text, insert
 from mainspring.core.database.core_tables import log_commits
 from mainspring.core.ports import Connection
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import msgspec
 from sqlalchemy import bindparam, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
 
-from mainspring.core.database import Int64, Text, read_committed
+from mainspring.core.database import Int64, Text, insert, read_committed
 from mainspring.core.database.core_tables import log_horizon, log_positions, log_records
 from mainspring.core.outbox.transactions import EVERYTHING, NOBODY, RELAY
 from mainspring.core.ports import Connection

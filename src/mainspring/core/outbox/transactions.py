@@ -12,9 +12,8 @@ from heapq import merge
 
 import msgspec
 from sqlalchemy import bindparam, func, literal_column, select, update
-from sqlalchemy.dialects.postgresql import insert
 
-from mainspring.core.database import Int64, Text, read_committed
+from mainspring.core.database import Int64, Text, insert, read_committed
 from mainspring.core.database.core_tables import OFFSET_BITS, log_horizon, log_positions, log_records
 from mainspring.core.ports import Connection, Position, Record, Row
 

@@ -9,10 +9,10 @@ import asyncio
 import re
 
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from mainspring.core import once as idempotency
 from mainspring.core.database import Int64, read_committed
+from mainspring.core.database import insert as upsert
 from mainspring.core.once import Once
 from mainspring.core.ports import Connection, Database
 

@@ -1,9 +1,9 @@
 """The table of workers in SQL: the rules of `lease.py`, each as a step of a transaction."""
 
 from sqlalchemy import bindparam, case, delete, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from mainspring.core.database import Int64, read_committed
+from mainspring.core.database import insert as upsert
 from mainspring.core.ports import Connection
 
 from . import lease as rules

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.clock import Clock
+from mainspring.core.database import insert
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Conflict, Problem
 from mainspring.core.telemetry import Metrics

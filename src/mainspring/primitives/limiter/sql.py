@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from heapq import nlargest
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.clock import Clock, SystemClock
-from mainspring.core.database import read_committed
+from mainspring.core.database import insert, read_committed
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Problem, StorageFull
 from mainspring.primitives.limiter.decide import Ask, Charge, Limit, Outcome, answer

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
-from mainspring.core.database import Duplicate
+from mainspring.core.database import Duplicate, insert
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Conflict, Invalid
 from mainspring.social.links.known import TOPIC, Change, encode_change

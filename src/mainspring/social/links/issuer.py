@@ -9,9 +9,9 @@ from collections import deque
 from secrets import token_bytes
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from mainspring.core.clock import Clock
+from mainspring.core.database import insert
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Unavailable
 from mainspring.primitives.ids import Ids

@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
-from mainspring.core.database import Int64, Text, read_committed
+from mainspring.core.database import Int64, Text, insert, read_committed
 from mainspring.core.ports import Connection
 from mainspring.social.links.paste_model import (
     COMMENTS_BYTES_MAX,

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
+from mainspring.core.database import insert
 from mainspring.core.ports import Connection
 from mainspring.social.links.clicks import Batch, Click
 from mainspring.social.links.model import Link

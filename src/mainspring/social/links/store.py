@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
-from mainspring.core.database import Int64, read_committed
+from mainspring.core.database import Int64, insert, read_committed
 from mainspring.core.ports import Connection
 from mainspring.core.problems import PreconditionFailed
 from mainspring.social.links.known import TOPIC, Change, encode_change
