@@ -9,14 +9,15 @@ METADATA_FILE = "partition.metadata"
 
 Epochs = tuple[tuple[int, int], ...]
 """(epoch, its first offset), rising."""
+FIRST_EPOCHS: Epochs = ((0, 0),)
 
 
-def parse_epochs(text: str) -> tuple[tuple[int, int], ...]:
+def parse_epochs(text: str) -> Epochs:
     """Raises `ValueError` for what is no file of leader epochs."""
     lines = text.split("\n")
     if lines[0] != "0" or int(lines[1]) != len(lines) - 3:
         raise ValueError("not a checkpoint of leader epochs")
-    return tuple((int(epoch), int(start)) for epoch, start in (line.split() for line in lines[2:-1])) or ((0, 0),)
+    return tuple((int(epoch), int(start)) for epoch, start in (line.split() for line in lines[2:-1]))
 
 
 def format_epochs(epochs: Sequence[tuple[int, int]]) -> bytes:

@@ -25,7 +25,7 @@ import msgspec
 from mainspring.core.crash import crash_point
 
 from .checkpoints import EPOCHS_FILE, format_epochs, format_offsets, parse_offsets
-from .files import Files, read_all, replace, write_all
+from .files import Files, read_all, replace
 from .journal import entries_in, generations
 from .journal import name as journal_name
 from .partition import Partition, Surroundings
@@ -118,7 +118,7 @@ class Directory:
             # What consumers saw may have been lost: a new epoch lets them find out.
             older = tuple(entry for entry in loaded.epochs if entry[1] < loaded.end)
             loaded.epochs = (*older, (loaded.epochs[-1][0] + 1, loaded.end))
-            write_all(self._files, f"{partition.folder}/{EPOCHS_FILE}", format_epochs(loaded.epochs))
+            replace(self._files, f"{partition.folder}/{EPOCHS_FILE}", format_epochs(loaded.epochs))
         return loaded
 
     def _journaled(self, journals: Sequence[int]) -> dict[tuple[UUID, int], list[bytes]]:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from .checkpoints import first_files
+from .checkpoints import FIRST_EPOCHS, Epochs, first_files
 from .codecs import Codec
 from .errors import (
     CorruptBatch,
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from .topics import Topic
     from .writer import InlineWriter, ThreadedWriter
 
-FIRST_EPOCHS = ((0, 0),)
 RELATIVE_OFFSET_MAX = (1 << 31) - 1
 
 
@@ -102,7 +101,7 @@ class Partition:
         self.around = around
         self.writer = writer
         self.leader_epoch = 0
-        self.epochs: tuple[tuple[int, int], ...] = FIRST_EPOCHS
+        self.epochs: Epochs = FIRST_EPOCHS
         """(epoch, its first offset), rising."""
         self.log_start = self.end = self.high_watermark = 0
         self.segments: list[Segment] = []

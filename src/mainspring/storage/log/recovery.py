@@ -13,9 +13,9 @@ import msgspec
 
 from mainspring.core.crash import crash_point
 
-from .checkpoints import EPOCHS_FILE, parse_epochs
+from .checkpoints import EPOCHS_FILE, FIRST_EPOCHS, Epochs, format_epochs, parse_epochs
 from .errors import CorruptBatch, InvalidRecord
-from .files import Files, OpenFiles, read_all, write_all
+from .files import Files, OpenFiles, read_all, replace, write_all
 from .indexes import TimeIndex
 from .producers import Producers
 from .records import MAGIC, Batch, batches_in, is_intact, marker_in
@@ -33,7 +33,7 @@ class Loaded(msgspec.Struct):
     log_start: int
     end: int
     producers: Producers | None
-    epochs: tuple[tuple[int, int], ...]
+    epochs: Epochs
 
 
 def recover(
@@ -91,7 +91,7 @@ def recover(
             files.delete(f"{folder}/{name}")
     if segments:
         log_start = max(log_start, segments[0].base)
-    return Loaded(segments, log_start, end, states if states.by_id else None, _epochs(files, folder))
+    return Loaded(segments, log_start, end, states if states.by_id else None, _epochs(files, folder, repair.epochs))
 
 
 def _tidied(files: Files, folder: str) -> list[str]:
@@ -201,6 +201,8 @@ class _Repair:
         self._has_gaps = has_gaps
         self._before = before
         self.journaled = journaled
+        self.epochs: list[tuple[int, int]] = []
+        """(epoch, its first offset) as the batches tell."""
 
     def scan(self, segment: Segment, expected: int) -> tuple[int, bool]:
         """Checks every batch and cuts the file at the first that is none; gives the end, and whether nothing was cut."""
@@ -211,7 +213,10 @@ class _Repair:
             for _, batch, data in scan(self._opened, segment):
                 if not self._fits(batch, data, expected) or batch.leader_epoch < epoch:
                     break
-                self._take(again, batch, data)
+                position = self._take(again, batch, data)
+                if self.journaled.has(batch.base_offset):
+                    # After a sync that failed the kernel shows what the disk does not have: written again, it is synced.
+                    self._opened.files.write(self._opened.handle(segment.path()), [bytes(data)], position)
                 expected, epoch = batch.next_offset, batch.leader_epoch
         except (CorruptBatch, InvalidRecord) as error:
             _log.warning("the log ends at a damaged batch: %s", error, extra={"path": segment.path()})
@@ -242,6 +247,8 @@ class _Repair:
         return batch.magic == MAGIC and is_intact(data, 0, batch)
 
     def _take(self, segment: Segment, batch: Batch, data: memoryview) -> int:
+        if not self.epochs or batch.leader_epoch > self.epochs[-1][0]:
+            self.epochs.append((batch.leader_epoch, batch.base_offset))
         if batch.base_offset >= self._snapshot:
             _remember(segment, self._states, batch, data)
         return segment.add(batch, batch.base_offset, batch.size_bytes, batch.max_timestamp, self._interval_bytes)
@@ -282,14 +289,23 @@ def _drop(opened: OpenFiles, segments: Sequence[Segment]) -> None:
             opened.files.delete(segment.path(suffix))
 
 
-def _epochs(files: Files, folder: str) -> tuple[tuple[int, int], ...]:
+def _epochs(files: Files, folder: str, seen: Sequence[tuple[int, int]]) -> Epochs:
+    """The leader epochs that were written down, and those of the batches; written down anew where that was lost."""
+    path = f"{folder}/{EPOCHS_FILE}"
+    epochs: Epochs = ()
     try:
-        return parse_epochs(read_all(files, f"{folder}/{EPOCHS_FILE}").decode())
+        epochs = parse_epochs(read_all(files, path).decode())
     except FileNotFoundError:
-        return ((0, 0),)
+        pass
     except ValueError:
         _log.warning("the leader epochs are damaged", extra={"path": folder})
-        return ((0, 0),)
+    known = epochs
+    for epoch, start in seen:
+        if not epochs or epoch > epochs[-1][0]:
+            epochs = (*epochs, (epoch, start))
+    if seen and epochs != known:
+        replace(files, path, format_epochs(epochs))
+    return epochs or FIRST_EPOCHS
 
 
 class CleanSegment(msgspec.Struct, array_like=True):
@@ -306,7 +322,7 @@ class CleanPartition(msgspec.Struct, array_like=True):
 
     log_start: int
     end: int
-    epochs: tuple[tuple[int, int], ...]
+    epochs: Epochs
     segments: list[CleanSegment]
     producers: bytes
     kept: list[tuple[int, list[tuple[int, int, int, int]]]]
@@ -316,7 +332,7 @@ def to_clean(
     segments: Sequence[Segment],
     log_start: int,
     end: int,
-    epochs: tuple[tuple[int, int], ...],
+    epochs: Epochs,
     producers: Producers | None,
 ) -> CleanPartition:
     return CleanPartition(

@@ -242,6 +242,11 @@ class Writer:
     def _sync_failed(self, run: _Run, error: OSError | None) -> None:
         if error is not None:
             self._spoil(run.partition, SyncFailed(_why(error)))
+            try:
+                # The kernel may show what is not on the disk: the next start must not take it for durable.
+                self.files.truncate(self.opened.handle(run.segment.path()), run.at)
+            except OSError:
+                _log.exception("what could not be synced stays in the file", extra={"path": run.segment.path()})
         for item in run.items:
             item.error = run.partition.write_error
 
