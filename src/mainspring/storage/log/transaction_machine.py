@@ -8,16 +8,17 @@ The record of PREPARE decides; markers then go to every partition, and COMPLETE 
 - An epoch belongs to one transaction where the client can follow (EndTxn 5 and later, KIP-890): each end raises it, markers
   carry the raised one, so that a late or repeated EndTxn, record or marker of the old epoch is refused everywhere.
 - Clients of the older flow keep their epoch. There the connection orders: a client speaks to its coordinator on one connection
-  at a time, so a request from one that a newer has replaced is late and is refused, whatever it says.
+  at a time and opens the next when it has given up the one before, so a request from a connection that was accepted before
+  one that has already been heard is late, and is refused whatever it says (`connection_number`).
 - A transaction that is not ended in its time is aborted under a raised epoch, with or without its producer.
 - Until COMPLETE is durable nothing of the next transaction is let in: markers that a restart writes again find nothing new.
 
 Kafka's TransactionCoordinator and TransactionMetadata, in their terms. Pure: the time comes in a `Turn`, new ids by `new_id`.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from enum import IntEnum
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -35,11 +36,14 @@ from mainspring.storage.log.transaction_errors import (
 )
 
 EPOCH_MAX = 0x7FFF
-SESSIONS_KEPT = 8
 FOLLOWS_EPOCHS = 2
 """The client transaction version from which on every end raises the epoch."""
 
 Slot = tuple[str, int]
+
+connection_number = count(1).__next__
+"""Called once for each connection when it is accepted, and for each producer in this process: the order of all of them."""
+NO_CONNECTION = -1
 
 
 class State(IntEnum):
@@ -88,8 +92,8 @@ class Transaction(msgspec.Struct, kw_only=True):
     fenced: bool = False
     """The coordinator ends it, under an epoch that no client has."""
     deadline_ms: int = NEVER_MS
-    session: Any = None
-    past_sessions: "deque[Any]" = msgspec.field(default_factory=lambda: deque(maxlen=SESSIONS_KEPT))
+    connection: int = NO_CONNECTION
+    """The newest that a request came from."""
 
     @property
     def exhausted(self) -> bool:
@@ -111,7 +115,7 @@ class Transactions:
         self._timeout_ms_max = timeout_ms_max
         self._expiration_ms = expiration_ms
 
-    def init(self, id: str, timeout_ms: int, expected: Producer | None, session: Any, turn: Turn) -> Producer | None:
+    def init(self, id: str, timeout_ms: int, expected: Producer | None, connection: int, turn: Turn) -> Producer | None:
         """Makes the caller the id's producer, fencing any other; None: what is open is being aborted, come again then.
 
         `expected` is what a producer that goes on believes it is.
@@ -127,7 +131,8 @@ class Transactions:
         if found.state.prepared:
             raise ConcurrentTransactions
         next_epoch = self._next_epoch(found, expected)
-        self._follow(found, session)
+        # A new epoch refuses what is old by itself; its order begins with this connection, which may be an older one.
+        found.connection = connection
         if found.state is State.ONGOING:
             self.fence(found, turn)
             return None
@@ -157,11 +162,13 @@ class Transactions:
                 raise ProducerFenced
         return None if found.exhausted else found.epoch + 1
 
-    def add(self, id: str, producer: Producer, slots: Iterable[Slot], session: Any, version: int, turn: Turn) -> None:
+    def add(
+        self, id: str, producer: Producer, slots: Iterable[Slot], connection: int, version: int, turn: Turn
+    ) -> None:
         """Takes partitions into the transaction, and begins it with the first."""
-        found = self._of(id, producer, session)
+        found = self._of(id, producer, connection)
         fresh = [slot for slot in slots if slot not in found.slots] if found.state is State.ONGOING else list(slots)
-        self._follow(found, session)
+        self._follow(found, connection)
         if found.state is State.ONGOING and not fresh:
             return
         if found.state is not State.ONGOING:
@@ -176,10 +183,10 @@ class Transactions:
 
     def holds(self, id: str, producer: Producer, slots: Iterable[Slot]) -> list[bool]:
         """Whether each of the partitions is in the open transaction."""
-        found = self._of(id, producer, None)
+        found = self._of(id, producer, NO_CONNECTION)
         return [found.state is State.ONGOING and slot in found.slots for slot in slots]
 
-    def end(self, id: str, producer: Producer, commit: bool, version: int, session: Any, turn: Turn) -> Producer:
+    def end(self, id: str, producer: Producer, commit: bool, version: int, connection: int, turn: Turn) -> Producer:
         """Decides. Gives the producer of the next transaction; where nothing is in `turn` it had been decided so before."""
         found = self.by_id.get(id)
         if not id:
@@ -192,7 +199,7 @@ class Transactions:
             raise InvalidProducerIdMapping
         if producer.epoch != found.epoch and not again:
             raise ProducerFenced
-        self._check_session(found, session)
+        self._check_connection(found, connection)
         if found.state.prepared:
             if commit is not (found.state is State.PREPARE_COMMIT):
                 raise InvalidTxnState
@@ -200,11 +207,11 @@ class Transactions:
         if found.state is State.ONGOING:
             if again:
                 raise ProducerFenced
-            self._follow(found, session)
+            self._follow(found, connection)
             self._prepare(found, commit, follows, turn)
             return self._next(found)
         self._end_of_none(found, commit, follows, again)
-        self._follow(found, session)
+        self._follow(found, connection)
         if follows and not again:
             # An abort of a transaction that no partition was in: only the epoch moves.
             self._raise_epoch(found)
@@ -315,7 +322,7 @@ class Transactions:
 
     # Inside
 
-    def _of(self, id: str, producer: Producer, session: Any) -> Transaction:
+    def _of(self, id: str, producer: Producer, connection: int) -> Transaction:
         """The id's transaction, where this is its producer and it may go on."""
         if not id:
             raise InvalidRequest
@@ -324,23 +331,19 @@ class Transactions:
             raise InvalidProducerIdMapping
         if found.epoch != producer.epoch:
             raise ProducerFenced
-        self._check_session(found, session)
+        self._check_connection(found, connection)
         if found.state.prepared:
             raise ConcurrentTransactions
         return found
 
     @staticmethod
-    def _check_session(found: Transaction, session: Any) -> None:
-        if session is not None and any(one is session for one in found.past_sessions):
+    def _check_connection(found: Transaction, connection: int) -> None:
+        if NO_CONNECTION < connection < found.connection:
             raise InvalidTxnState("a request of a connection that a later one has replaced")
 
     @staticmethod
-    def _follow(found: Transaction, session: Any) -> None:
-        if session is None or session is found.session:
-            return
-        if found.session is not None:
-            found.past_sessions.append(found.session)
-        found.session = session
+    def _follow(found: Transaction, connection: int) -> None:
+        found.connection = max(found.connection, connection)
 
     def _prepare(self, found: Transaction, commit: bool, follows: bool, turn: Turn) -> None:
         if follows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mainspring.storage.log.groups.member import Member
 from mainspring.storage.log.groups.messages import OffsetCommit, TopicPartition
@@ -30,11 +30,11 @@ class TransactionalProducer:
     """Made by `Transactions.producer`. One transaction at a time."""
 
     def __init__(
-        self, transactions: Transactions, transactional_id: str, timeout_ms: int, producer: Producer, session: Any
+        self, transactions: Transactions, transactional_id: str, timeout_ms: int, producer: Producer, connection: int
     ) -> None:
         self.transactional_id = transactional_id
         self.current = producer
-        self.session = session
+        self.connection = connection
         self.timeout_ms = timeout_ms
         self._transactions = transactions
 
@@ -142,5 +142,5 @@ class OpenTransaction:
         if not self._used:
             return
         producer.current = await self._transactions.end(
-            self._id, producer.current, commit=commit, version=FOLLOWS_EPOCHS, session=producer.session
+            self._id, producer.current, commit=commit, version=FOLLOWS_EPOCHS, connection=producer.connection
         )

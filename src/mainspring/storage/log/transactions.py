@@ -22,7 +22,7 @@ import logging
 from collections.abc import Awaitable, Iterable
 from functools import partial
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -43,7 +43,14 @@ from mainspring.storage.log.transaction_errors import (
     CoordinatorNotAvailable,
     InvalidTxnState,
 )
-from mainspring.storage.log.transaction_machine import Producer, Slot, State, Transaction
+from mainspring.storage.log.transaction_machine import (
+    NO_CONNECTION,
+    Producer,
+    Slot,
+    State,
+    Transaction,
+    connection_number,
+)
 from mainspring.storage.log.transaction_machine import Transactions as Machine
 from mainspring.storage.log.transaction_producer import OpenTransaction, TransactionalProducer
 
@@ -121,14 +128,14 @@ class Transactions:
 
     async def producer(self, transactional_id: str, *, timeout_ms: int = 60_000) -> TransactionalProducer:
         """A producer of the id for many transactions, one after the other. Raises `TransactionError`."""
-        session = object()
-        made = await self.init(transactional_id, timeout_ms, session=session)
-        return TransactionalProducer(self, transactional_id, timeout_ms, made, session)
+        connection = connection_number()
+        made = await self.init(transactional_id, timeout_ms, connection=connection)
+        return TransactionalProducer(self, transactional_id, timeout_ms, made, connection)
 
     # Requests
 
     async def init(
-        self, id: str | None, timeout_ms: int, expected: Producer | None = None, session: Any = None
+        self, id: str | None, timeout_ms: int, expected: Producer | None = None, connection: int = NO_CONNECTION
     ) -> Producer:
         """InitProducerId: a new producer where `id` is None, else the id's, with whatever was open before aborted.
 
@@ -139,26 +146,26 @@ class Transactions:
         index = await self._ready(id)
         await self._settled(id)
         turn = self._turn()
-        made = self._machine.init(id, timeout_ms, expected, session, turn)
+        made = self._machine.init(id, timeout_ms, expected, connection, turn)
         await self._conclude(index, turn, id)
         if made is not None:
             return made
         await self._settled(id)
         turn = self._turn()
-        made = self._machine.init(id, timeout_ms, expected, session, turn)
+        made = self._machine.init(id, timeout_ms, expected, connection, turn)
         if made is None:
             raise ConcurrentTransactions
         await self._conclude(index, turn, id)
         return made
 
     async def add(
-        self, id: str, producer: Producer, slots: Iterable[Slot], session: Any = None, version: int = 0
+        self, id: str, producer: Producer, slots: Iterable[Slot], connection: int = NO_CONNECTION, version: int = 0
     ) -> None:
         """AddPartitionsToTxn. Raises `InvalidProducerIdMapping`, `ProducerFenced` or `ConcurrentTransactions`."""
         index = await self._ready(id)
         await self._settled(id)
         turn = self._turn()
-        self._machine.add(id, producer, slots, session, version, turn)
+        self._machine.add(id, producer, slots, connection, version, turn)
         await self._conclude(index, turn, id)
 
     async def holds(self, id: str, producer: Producer, slots: Iterable[Slot]) -> list[bool]:
@@ -184,13 +191,13 @@ class Transactions:
                 raise InvalidTxnState(f"{topic}-{partition} is not in the transaction")
             return None
         turn = self._turn()
-        self._machine.add(transactional_id, producer, (slot,), None, 2, turn)
+        self._machine.add(transactional_id, producer, (slot,), NO_CONNECTION, 2, turn)
         if not turn.records:
             return None
         return self._written(index, turn, transactional_id)
 
     async def end(
-        self, id: str, producer: Producer, *, commit: bool, version: int = 0, session: Any = None
+        self, id: str, producer: Producer, *, commit: bool, version: int = 0, connection: int = NO_CONNECTION
     ) -> Producer:
         """EndTxn: decides, durably; gives the producer of the next transaction.
 
@@ -199,7 +206,7 @@ class Transactions:
         """
         index = await self._ready(id)
         turn = self._turn()
-        after = self._machine.end(id, producer, commit, version, session, turn)
+        after = self._machine.end(id, producer, commit, version, connection, turn)
         await self._conclude(index, turn, id)
         await self._settled(id)
         return after

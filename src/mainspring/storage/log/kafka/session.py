@@ -5,12 +5,15 @@ from typing import Any
 
 import msgspec
 
+from mainspring.storage.log.transaction_machine import connection_number
+
 ANONYMOUS = "User:ANONYMOUS"
 
 
 class Session(msgspec.Struct, gc=False):
     """`local_host` and `local_port` are the address that the client came to. `expires_ns` (monotonic) is when its
-    authentication ends, None for never. `login` is the SASL exchange that is going on. `on_end` is called when it is lost."""
+    authentication ends, None for never. `login` is the SASL exchange that is going on. `on_end` is called when it is lost.
+    `number` is the connection's place in the order in which all were accepted."""
 
     address: str
     local_host: str = ""
@@ -23,6 +26,7 @@ class Session(msgspec.Struct, gc=False):
     login: Any = None
     raw_login: bool = False
     on_end: Callable[[], None] | None = None
+    number: int = msgspec.field(default_factory=connection_number)
 
     def end(self) -> None:
         if self.on_end is not None:

@@ -1,7 +1,7 @@
 """What transactional producers ask: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, TxnOffsetCommit and EndTxn.
 
-Produce from version 12 on takes its partitions into the transaction by itself (`Transactions.admit`). A session stands for the
-connection: see `transaction_machine` for why that matters.
+Produce from version 12 on takes its partitions into the transaction by itself (`Transactions.admit`). A connection
+has a number: see `transaction_machine` for why that matters.
 """
 
 from typing import TYPE_CHECKING, Any, cast
@@ -63,7 +63,7 @@ async def init_producer_id(request: Any, context: Context) -> Answer:
             transactional_id,
             ms(request.transaction_timeout),
             Producer(given_id, given_epoch) if given_id >= 0 else None,
-            context.session,
+            context.session.number,
         )
     except (TransactionError, NotAuthorized) as error:
         return {"error_code": code_of(error, context, 4)} | NO_PRODUCER
@@ -121,7 +121,7 @@ async def _add(transactional_id: str, producer: Producer, topics: Any, context: 
         return {slot: refused.get(slot, OPERATION_NOT_ATTEMPTED) for slot in slots}
     try:
         check_id(context, transactional_id)
-        await transactions_of(context).add(transactional_id, producer, slots, context.session)
+        await transactions_of(context).add(transactional_id, producer, slots, context.session.number)
     except (TransactionError, NotAuthorized) as error:
         return dict.fromkeys(slots, code_of(error, context, 2))
     return dict.fromkeys(slots, 0)
@@ -148,7 +148,7 @@ async def add_offsets_to_txn(request: Any, context: Context) -> Answer:
             request.transactional_id,
             Producer(request.producer_id, request.producer_epoch),
             [(CONSUMER_OFFSETS, groups.topic.index(request.group_id))],
-            context.session,
+            context.session.number,
         )
     except TransactionError as error:
         return {"error_code": code_of(error, context, 2)}
@@ -202,7 +202,7 @@ async def end_txn(request: Any, context: Context) -> Answer:
             Producer(request.producer_id, request.producer_epoch),
             commit=request.committed,
             version=FOLLOWS_EPOCHS if context.api_version >= 5 else 0,
-            session=context.session,
+            connection=context.session.number,
         )
     except (TransactionError, NotAuthorized) as error:
         return {"error_code": code_of(error, context, 2)} | NO_PRODUCER
