@@ -1,0 +1,105 @@
+"""Appending once for an idempotency key, however often the request comes and wherever it was cut off.
+
+The log recognises a producer's repeated batch and gives it the first one's offsets. So each key is a producer of its own: its
+id is the key's hash, in a range that no coordinator hands out, and the request is its first batch in each partition. What must
+be the same the second time and is not in the request, the partitions that its records go to, is kept with the key in the
+database before anything is appended. A crash between the two leaves a plan; the next try carries it out.
+
+The log remembers a producer for `producer.id.expiration.ms`, by default as long as the database remembers a key: 24 hours.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from random import Random
+
+import msgspec
+
+from mainspring.core.once import Once, write
+from mainspring.core.ports import Connection, Database, Position
+from mainspring.storage.log.errors import InvalidRecord, InvalidTimestamp, MessageTooLarge, UnknownPartition
+from mainspring.storage.log.partitioner import partition_of
+from mainspring.storage.log.records import build
+from mainspring.storage.log.service import Log, New
+from mainspring.storage.log.topics import Topic
+
+PRODUCER_IDS_FROM = 1 << 62
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The partition of each record, in the order of the request."""
+
+    partitions: list[int]
+
+
+async def append(log: Log, database: Database, once: Once, topic: Topic, records: Sequence[New]) -> list[Position]:
+    """Appends all, each partition's records as one batch. Raises `LogError`, having appended nothing, and `KeyReused`."""
+    now_ms = log.clock.wall_ns() // 1_000_000
+    check(topic, records, now_ms)
+    planned = spread(topic, records, Random(once.digest))
+    plan = await write(database, once, Plan, _kept, planned)
+    producer_id = PRODUCER_IDS_FROM | int.from_bytes(blake2b(once.key.encode(), digest_size=8).digest()) >> 2
+    shares: dict[int, list[int]] = {}
+    for at, index in enumerate(plan.partitions):
+        shares.setdefault(index, []).append(at)
+    batches = {
+        index: build(
+            [
+                (now_ms if new.timestamp_ms is None else new.timestamp_ms, new.key, new.value, new.headers)
+                for new in (records[at] for at in places)
+            ],
+            producer_id=producer_id,
+            epoch=0,
+            sequence=0,
+        )
+        for index, places in shares.items()
+    }
+    if (largest := max(map(len, batches.values()))) > topic.config.max_message_bytes:
+        raise MessageTooLarge(
+            f"{topic.name} accepts {topic.config.max_message_bytes} bytes, one partition's records have {largest}"
+        )
+    appended = {index: log.engine.partition(topic.name, index).append(batch) for index, batch in batches.items()}
+    positions: list[Position | None] = [None] * len(records)
+    for index, appending in appended.items():
+        await appending.durable()
+        for n, at in enumerate(shares[index]):
+            positions[at] = Position(topic.name, index, appending.base_offset + n)
+    once.replayed = all(appending.repeated for appending in appended.values())
+    return [position for position in positions if position is not None]
+
+
+def check(topic: Topic, records: Sequence[New], now_ms: int) -> None:
+    """What would be refused of one partition's records, before another's are appended.
+
+    Raises `UnknownPartition`, `InvalidRecord`, `InvalidTimestamp` or `MessageTooLarge`.
+    """
+    config, count = topic.config, len(topic.partitions)
+    for new in records:
+        if new.partition is not None and not 0 <= new.partition < count:
+            raise UnknownPartition(f"{topic.name} has partitions 0 to {count - 1}, not {new.partition}")
+        if config.is_compacted and new.key is None:
+            raise InvalidRecord("a compacted topic accepts no record without a key")
+        at_ms = now_ms if new.timestamp_ms is None else new.timestamp_ms
+        if not config.stamps and at_ms > now_ms + config.message_timestamp_after_max_ms:
+            raise InvalidTimestamp(f"{at_ms} is too far ahead of {now_ms}")
+        if not config.stamps and at_ms < now_ms - config.message_timestamp_before_max_ms:
+            raise InvalidTimestamp(f"{at_ms} is too long before {now_ms}")
+        if len(new.value or b"") + len(new.key or b"") > config.max_message_bytes:
+            raise MessageTooLarge(f"{topic.name} accepts {config.max_message_bytes} bytes")
+
+
+def spread(topic: Topic, records: Sequence[New], random: Random) -> list[int]:
+    """The partition of each record: the one it names, that of its key, or one for all the others."""
+    count = len(topic.partitions)
+    anywhere = random.randrange(count)
+    return [
+        new.partition
+        if new.partition is not None
+        else partition_of(new.key, count)
+        if new.key is not None
+        else anywhere
+        for new in records
+    ]
+
+
+def _kept(connection: Connection, partitions: list[int]) -> Plan:
+    return Plan(partitions)

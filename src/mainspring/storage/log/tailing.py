@@ -1,0 +1,174 @@
+"""Records as they arrive, for somebody who watches a topic over a WebSocket.
+
+The log itself is the queue: a watcher is a place in each partition. It gets a message at most ten times a second, and never
+more than it takes; one that has fallen further behind than `BEHIND_MAX` records is moved on, and the next message says how many
+it did not see. So a topic of any speed can be watched, and a watcher costs no memory and holds up nobody.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from mainspring.core.http import Channel
+from mainspring.storage.log.engine import Engine
+from mainspring.storage.log.errors import OffsetOutOfRange, UnknownPartition
+from mainspring.storage.log.partition import Partition
+from mainspring.storage.log.reader import READ_BYTES, Isolation, visible
+from mainspring.storage.log.records import Read
+from mainspring.storage.log.service import Log
+from mainspring.storage.log.topics import Topic
+from mainspring.storage.log.views import RecordView, record_view
+from mainspring.storage.log.where import Filter
+from mainspring.wire.websocket import open_channel
+
+EVERY_S = 0.1
+MESSAGE_RECORDS_MAX = 200
+MESSAGE_BYTES_MAX = 256 << 10
+BEHIND_MAX = 2_000
+LOOKED_AT_MAX = 5_000
+"""Records of a partition that are held against the filter for one message."""
+
+_TRY_LATER = 1013
+
+
+class TailView(msgspec.Struct):
+    """What has arrived; `dropped` of the topic's records were passed over because the watcher was too slow for all.
+
+    `next` is the next offset of each partition.
+    """
+
+    records: list[RecordView]
+    dropped: int
+    next: dict[str, int]
+
+
+class Watchers:
+    """Bounds how many watch at once; one for each application."""
+
+    def __init__(self, most: int = 64) -> None:
+        self._most = most
+        self.count = 0
+
+    def enter(self) -> bool:
+        if self.count >= self._most:
+            return False
+        self.count += 1
+        return True
+
+    def leave(self) -> None:
+        self.count -= 1
+
+
+class Tail:
+    """The places of one watcher. `partition` None: all of them, those that are added later too."""
+
+    def __init__(self, topic: Topic, partition: int | None, where: Filter | None, isolation: Isolation) -> None:
+        self._topic, self._partition, self._where, self._isolation = topic, partition, where, isolation
+        self._places: dict[int, int] = {}
+        self._ends: list[Callable[[], None]] = []
+        self._turn = 0
+        self.news = asyncio.Event()
+        self._follow(from_end=True)
+
+    def places(self) -> dict[str, int]:
+        return {str(index): offset for index, offset in self._places.items()}
+
+    def take(self) -> TailView:
+        """What there is now, the partitions in turn; `news` stays set where there is more."""
+        self.news.clear()
+        self._follow(from_end=False)
+        records: list[RecordView] = []
+        dropped = size_bytes = 0
+        indexes = list(self._places)
+        for step in range(len(indexes)):
+            index = indexes[(self._turn + step) % len(indexes)]
+            partition = self._topic.partitions[index]
+            if partition.failure is not None and partition.failure.kafka_code == UnknownPartition.kafka_code:
+                raise partition.failure
+            if len(records) >= MESSAGE_RECORDS_MAX or size_bytes >= MESSAGE_BYTES_MAX:
+                self.news.set()
+                break
+            skipped = self._catch_up(partition)
+            dropped += skipped
+            taken = self._read(partition, MESSAGE_RECORDS_MAX - len(records), MESSAGE_BYTES_MAX - size_bytes)
+            size_bytes += sum(len(read.value or b"") + len(read.key or b"") for read in taken)
+            records += [record_view(index, read) for read in taken]
+        self._turn += 1
+        return TailView(records, dropped, self.places())
+
+    def close(self) -> None:
+        for end in self._ends:
+            end()
+
+    def _follow(self, *, from_end: bool) -> None:
+        for partition in self._topic.partitions:
+            if partition.index in self._places or self._partition not in (None, partition.index):
+                continue
+            self._places[partition.index] = self._end(partition) if from_end else partition.log_start
+            self._ends.append(partition.on_progress(self.news.set))
+
+    def _end(self, partition: Partition) -> int:
+        return partition.last_stable if self._isolation == "read_committed" else partition.high_watermark
+
+    def _catch_up(self, partition: Partition) -> int:
+        """Moves a place that is too far behind to where it can keep up; gives over how many records."""
+        at, end = self._places[partition.index], self._end(partition)
+        to = max(partition.log_start, end - MESSAGE_RECORDS_MAX if end - at > BEHIND_MAX else at)
+        self._places[partition.index] = max(at, to)
+        return max(0, to - at)
+
+    def _read(self, partition: Partition, records_max: int, bytes_max: int) -> list[Read]:
+        at = self._places[partition.index]
+        if at >= self._end(partition):
+            return []
+        try:
+            fetched = partition.read(at, READ_BYTES, committed=self._isolation == "read_committed")
+        except OffsetOutOfRange:
+            self.news.set()
+            return []
+        seen = visible(fetched, at, LOOKED_AT_MAX if self._where is not None else records_max)
+        taken: list[Read] = []
+        size_bytes = 0
+        next_offset = seen.next_offset
+        for read in seen.records:
+            if len(taken) >= records_max or size_bytes >= bytes_max:
+                next_offset = read.offset
+                break
+            if self._where is None or self._where(read, partition.index):
+                taken.append(read)
+                size_bytes += len(read.value or b"") + len(read.key or b"")
+        self._places[partition.index] = next_offset
+        if at < next_offset < self._end(partition):
+            self.news.set()
+        return taken
+
+
+def topic_of(engine: Engine, name: str) -> Topic:
+    """Raises `UnknownPartition`."""
+    found = engine.topics.get(name)
+    if found is None:
+        raise UnknownPartition(f"there is no topic {name!r}")
+    return found
+
+
+async def watch(channel: Channel, log: Log, tail: Tail, watchers: Watchers) -> None:
+    """Serves one watcher until it leaves or the topic is deleted. The first message tells where it stands."""
+    try:
+        async with open_channel(channel) as socket:
+            if not watchers.enter():
+                await socket.close(_TRY_LATER, "too many are watching")
+                return
+            try:
+                socket.send_json(TailView([], 0, tail.places()))
+                while True:
+                    await tail.news.wait()
+                    found = tail.take()
+                    if found.records or found.dropped:
+                        socket.send_json(found)
+                    await log.clock.sleep(EVERY_S)
+                    await socket.drain()
+            finally:
+                watchers.leave()
+    finally:
+        tail.close()

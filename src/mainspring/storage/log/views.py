@@ -1,0 +1,369 @@
+"""What the JSON API of the log shows and takes: its shapes, and how the engine's things become them.
+
+Bytes are shown as text where they are UTF-8, else in the field of the same name with `_base64`; both ways they are taken.
+Offsets and times are numbers; ids of producers, which may have 64 bits, are texts.
+"""
+
+import binascii
+from base64 import b64decode, b64encode
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from mainspring.core.http.operation import INT64
+from mainspring.core.http.pages import CursorText, PageQuery
+from mainspring.core.problems import Invalid
+from mainspring.storage.log.partition import Partition
+from mainspring.storage.log.reader import Isolation
+from mainspring.storage.log.records import Read
+from mainspring.storage.log.service import New
+from mainspring.storage.log.settings import SETTINGS
+from mainspring.storage.log.topics import Topic
+from mainspring.storage.log.transaction_machine import Transaction
+
+PRODUCED_MAX = 1_000
+LIMIT_MAX = 500
+
+Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Where = Annotated[str, Meta(max_length=1_000, description='A condition on JSON values: `status = "paid" and n > 3`')]
+SettingValue = str | int | float | bool
+
+
+class TopicQuery(PageQuery, frozen=True, kw_only=True):
+    """`q` stands anywhere in the name; the log's own topics are shown where `internal`."""
+
+    q: Annotated[str, Meta(max_length=249)] = ""
+    internal: bool = False
+
+
+class TopicRow(msgspec.Struct):
+    """`records` counts offsets, those of markers and of what compaction has taken included."""
+
+    name: str
+    internal: bool
+    partitions: int
+    records: int
+    size_bytes: int
+    cleanup_policy: str
+
+
+class PartitionView(msgspec.Struct):
+    """`high_watermark` is the end of what readers may see, `last_stable` of what readers of committed records may."""
+
+    partition: int
+    leader: int
+    leader_epoch: int
+    log_start: int
+    high_watermark: int
+    last_stable: int
+    size_bytes: int
+    segments: int
+    open_transactions: int
+    failure: str | None
+
+
+class SettingView(msgspec.Struct):
+    """A setting in force; `given` where it was set for this topic alone."""
+
+    name: str
+    value: str
+    given: bool
+    kind: str
+    help: str
+
+
+class TopicView(msgspec.Struct):
+    name: str
+    id: str
+    internal: bool
+    partitions: list[PartitionView]
+    settings: list[SettingView]
+
+
+class NewTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`config` has Kafka's names: `{"cleanup.policy": "compact", "retention.ms": -1}`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=1_000)]
+    partitions: INT64 = 1
+    config: Annotated[dict[str, SettingValue], Meta(max_length=100)] = {}
+
+
+class TopicEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`partitions` can only grow; a setting that is null goes back to its default."""
+
+    partitions: INT64 | UnsetType = UNSET
+    config: Annotated[dict[str, SettingValue | None], Meta(max_length=100)] = {}
+
+
+class HeaderView(msgspec.Struct, omit_defaults=True):
+    name: str
+    value: str | None
+    value_base64: str | UnsetType = UNSET
+
+
+class RecordView(msgspec.Struct, omit_defaults=True):
+    """A record; a value that is null, with no `value_base64`, is a tombstone."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: str | None
+    value: str | None
+    headers: list[HeaderView]
+    key_base64: str | UnsetType = UNSET
+    value_base64: str | UnsetType = UNSET
+
+
+class RecordsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """From `offset` on (from the end where it is negative: -50 for the last 50), or from a `timestamp` on, in milliseconds
+    or as RFC 3339. Without `partition` all of them, one after the other."""
+
+    partition: Index | None = None
+    offset: INT64 | None = None
+    timestamp: Annotated[str, Meta(max_length=40)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 50
+    where: Where | None = None
+    isolation: Isolation = "read_committed"
+    cursor: CursorText | None = None
+
+
+class RecordsPage(msgspec.Struct):
+    """`scanned` records were looked at; with `next` there are more to look at, though perhaps none that fits."""
+
+    items: list[RecordView]
+    scanned: int
+    next: str | None
+
+
+class TailQuery(msgspec.Struct, frozen=True):
+    partition: Index | None = None
+    where: Where | None = None
+    isolation: Isolation = "read_committed"
+
+
+class NewHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(max_length=1_000)]
+    value: str | None = None
+    value_base64: str | None = None
+
+
+class NewRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of `value` (text), `value_base64` and `json` (any JSON, kept as it is written); none of them is a tombstone."""
+
+    key: str | None = None
+    key_base64: str | None = None
+    value: str | None = None
+    value_base64: str | None = None
+    json: msgspec.Raw | UnsetType = UNSET
+    headers: Annotated[tuple[NewHeader, ...], Meta(max_length=100)] = ()
+    partition: Index | None = None
+    timestamp_ms: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+
+
+class NewRecords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    records: Annotated[tuple[NewRecord, ...], Meta(min_length=1, max_length=PRODUCED_MAX)]
+
+
+class PlaceView(msgspec.Struct):
+    partition: int
+    offset: int
+
+
+class Produced(msgspec.Struct):
+    """Where each record is, in the order of the request."""
+
+    positions: list[PlaceView]
+
+
+class SegmentView(msgspec.Struct):
+    """A file of a partition; the newest is the one that is written to. `max_timestamp_ms` is -1 of an empty one."""
+
+    partition: int
+    file: str
+    base_offset: int
+    size_bytes: int
+    max_timestamp_ms: int
+    active: bool
+
+
+class PartitionQuery(msgspec.Struct, frozen=True):
+    partition: Index | None = None
+
+
+class CompactionQuery(msgspec.Struct, frozen=True):
+    """`active`: as if the newest segment, which compaction leaves alone, were closed."""
+
+    partition: Index = 0
+    active: bool = False
+
+
+class TransactionQuery(PageQuery, frozen=True, kw_only=True):
+    """`open`: only those that have neither committed nor aborted."""
+
+    open: bool = False
+
+
+class SlotView(msgspec.Struct):
+    topic: str
+    partition: int
+
+
+class TransactionView(msgspec.Struct):
+    """A transactional id and its transaction, the one that is open or the last; `started_at_ms` is -1 before the first."""
+
+    id: str
+    state: str
+    producer_id: str
+    epoch: int
+    timeout_ms: int
+    started_at_ms: int
+    updated_at_ms: int
+    partitions: list[SlotView]
+
+
+class BrokerView(msgspec.Struct):
+    id: int
+    controller: bool
+
+
+class ClusterView(msgspec.Struct):
+    cluster_id: str
+    brokers: list[BrokerView]
+    topics: int
+    partitions: int
+    size_bytes: int
+    flush_policy: str
+    failed_partitions: list[str]
+
+
+def text_and_base64(data: bytes | None) -> tuple[str | None, str | UnsetType]:
+    if data is None:
+        return None, UNSET
+    try:
+        return data.decode(), UNSET
+    except UnicodeDecodeError:
+        return None, b64encode(data).decode()
+
+
+def record_view(partition: int, read: Read) -> RecordView:
+    key, key_base64 = text_and_base64(read.key)
+    value, value_base64 = text_and_base64(read.value)
+    headers = [HeaderView(name, *text_and_base64(data)) for name, data in read.headers]
+    return RecordView(partition, read.offset, read.timestamp_ms, key, value, headers, key_base64, value_base64)
+
+
+def new_record(given: NewRecord, at: int) -> New:
+    """Raises `Invalid` for base64 that is none, and for a value given twice."""
+    where = f"/body/records/{at}"
+    value = one_of(given.value, given.value_base64, where, "value")
+    if given.json is not UNSET:
+        if value is not None:
+            raise Invalid("A record has one value", pointer=f"{where}/json")
+        value = bytes(given.json)
+    headers = [
+        (header.name, one_of(header.value, header.value_base64, f"{where}/headers/{n}", "value"))
+        for n, header in enumerate(given.headers)
+    ]
+    key = one_of(given.key, given.key_base64, where, "key")
+    return New(value, key, headers, given.timestamp_ms, given.partition)
+
+
+def one_of(text: str | None, base64: str | None, where: str, name: str) -> bytes | None:
+    if base64 is None:
+        return None if text is None else text.encode()
+    if text is not None:
+        raise Invalid(f"Give {name} or {name}_base64, not both", pointer=f"{where}/{name}_base64")
+    try:
+        return b64decode(base64, validate=True)
+    except (binascii.Error, ValueError):
+        raise Invalid("This is not base64", pointer=f"{where}/{name}_base64") from None
+
+
+def config_texts(config: dict[str, Any]) -> dict[str, Any]:
+    """Values as Kafka writes them; null stays."""
+    return {
+        name: value if value is None else ("true" if value else "false") if isinstance(value, bool) else str(value)
+        for name, value in config.items()
+    }
+
+
+def read_timestamp(text: str, pointer: str = "/query/timestamp") -> int:
+    """Milliseconds, or an instant of RFC 3339. Raises `Invalid`."""
+    try:
+        if text.lstrip("-").isdigit():
+            at_ms = int(text)
+        else:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                raise ValueError("no time zone")
+            at_ms = int(moment.timestamp() * 1000)
+        if not 0 <= at_ms < 2**63:
+            raise ValueError("out of range")
+        return at_ms
+    except (ValueError, OverflowError):
+        raise Invalid("Write milliseconds since 1970, or an instant as RFC 3339 does", pointer=pointer) from None
+
+
+def topic_row(topic: Topic) -> TopicRow:
+    return TopicRow(
+        topic.name,
+        topic.internal,
+        len(topic.partitions),
+        sum(one.high_watermark - one.log_start for one in topic.partitions),
+        sum(one.size_bytes for one in topic.partitions),
+        ",".join(sorted(topic.config.cleanup_policy)),
+    )
+
+
+def topic_view(topic: Topic, node_id: int) -> TopicView:
+    given = topic.config.given
+    settings = [
+        SettingView(name, given.get(name) or _as_written(topic.config[name]), name in given, setting.kind, setting.help)
+        for name, setting in SETTINGS.items()
+    ]
+    partitions = [partition_view(one, node_id) for one in topic.partitions]
+    return TopicView(topic.name, str(topic.id), topic.internal, partitions, settings)
+
+
+def partition_view(one: Partition, node_id: int) -> PartitionView:
+    return PartitionView(
+        one.index,
+        node_id,
+        one.leader_epoch,
+        one.log_start,
+        one.high_watermark,
+        one.last_stable,
+        one.size_bytes,
+        len(one.segments),
+        len(one.open_transactions),
+        None if one.failure is None else one.failure.detail,
+    )
+
+
+def transaction_view(one: Transaction) -> TransactionView:
+    return TransactionView(
+        one.id,
+        one.state.title,
+        str(one.producer_id),
+        one.epoch,
+        one.timeout_ms,
+        one.started_ms,
+        one.updated_ms,
+        [SlotView(topic, index) for topic, index in sorted(one.slots)],
+    )
+
+
+def segment_views(partition: Partition) -> list[SegmentView]:
+    last = len(partition.segments) - 1
+    return [
+        SegmentView(partition.index, f"{one.base:020}.log", one.base, one.size, one.max_timestamp, active=at == last)
+        for at, one in enumerate(partition.segments)
+    ]
+
+
+def _as_written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(sorted(value)) if isinstance(value, frozenset) else str(value)
