@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
+from typing import NamedTuple
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 import msgspec
@@ -99,6 +100,20 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(";"))
 
 
+class _Signed(NamedTuple):
+    """Signed headers in the form in which requests are written: names as bytes, each with its colon, and the whole line."""
+
+    names: frozenset[bytes]
+    pairs: tuple[tuple[bytes, bytes], ...]
+    line: bytes
+
+
+@lru_cache(maxsize=1_000)
+def _signed(names: tuple[str, ...]) -> _Signed:
+    encoded = [name.encode("latin-1", "replace") for name in names]
+    return _Signed(frozenset(encoded), tuple((name, name + b":") for name in encoded), b";".join(encoded))
+
+
 def claim_in_header(authorization: str, date: str, token: str = "") -> Claim:
     """Reads an `Authorization` header; `date` is the request's `x-amz-date`. Raises `AuthorizationHeaderMalformed`,
     and `AccessDenied` for a date that cannot be one."""
@@ -175,10 +190,11 @@ def verify(
 
 
 def _must_sign(names: tuple[str, ...], headers: Mapping[bytes, bytes]) -> None:
-    if "host" not in names or len(names) > SIGNED_HEADERS_MAX:
+    signed = _signed(names).names
+    if b"host" not in signed or len(signed) > SIGNED_HEADERS_MAX:
         raise AccessDenied("The signed headers must contain host")
     for name in headers:
-        if name.startswith(b"x-amz-") and name.decode("latin-1") not in names:
+        if name not in signed and name.startswith(b"x-amz-"):
             raise AccessDenied(
                 f"There were headers present in the request which were not signed: {name.decode('latin-1')}"
             )
@@ -189,23 +205,24 @@ def canonical_request(
     raw_path: bytes,
     query: Sequence[tuple[str, str]],
     headers: Mapping[bytes, bytes],
-    signed: Sequence[str],
+    signed: tuple[str, ...],
     body_sha256: str,
 ) -> bytes:
     """The one form in which signer and verifier write a request. The query's own signature is left out."""
-    lines = [method, canonical_path(raw_path), canonical_query(query) if query else ""]
-    for name in signed:
-        value = headers.get(name.encode("latin-1"), b"").decode("utf-8", "surrogateescape")
-        lines.append(f"{name}:{' '.join(value.split()) if '  ' in value else value.strip()}")
-    lines += ("", ";".join(signed), body_sha256)
-    return "\n".join(lines).encode("utf-8", "surrogateescape")
+    form = _signed(signed)
+    lines = [method.encode(), canonical_path(raw_path), canonical_query(query).encode() if query else b""]
+    for name, colon in form.pairs:
+        value = headers.get(name, b"").strip()
+        lines.append(colon + (b" ".join(value.split()) if b"  " in value else value))
+    lines += (b"", form.line, body_sha256.encode("latin-1", "replace"))
+    return b"\n".join(lines)
 
 
-def canonical_path(raw_path: bytes) -> str:
+def canonical_path(raw_path: bytes) -> bytes:
     """The path with every byte escaped that is not unreserved, whatever the client chose to escape."""
     if _PLAIN_PATH.fullmatch(raw_path):
-        return raw_path.decode() or "/"
-    return quote_from_bytes(unquote_to_bytes(raw_path), safe="/~")
+        return raw_path or b"/"
+    return quote_from_bytes(unquote_to_bytes(raw_path), safe="/~").encode()
 
 
 def canonical_query(fields: Sequence[tuple[str, str]]) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 from mainspring.storage.objects.s3.errors import S3Error
 
 FIELDS_MAX = 100
+HOSTS_MAX = 1_000
 
 
 class Address(NamedTuple):
@@ -27,20 +28,29 @@ class Hosts:
     def __init__(self, domains: Sequence[str], website_domains: Sequence[str]) -> None:
         self._suffixes = tuple(f".{domain.lower()}" for domain in domains)
         self._website_suffixes = tuple(f".{domain.lower()}" for domain in website_domains)
+        self._known: dict[bytes, tuple[str, bool]] = {}
 
     def address(self, host: bytes, raw_path: bytes) -> Address:
         """Raises `InvalidURI` for a path that is no UTF-8."""
+        label, website = self._known.get(host) or self._look_at(host)
+        if label:
+            return Address(label, text(raw_path[1:]), True, website)
+        bucket, _, key = raw_path[1:].partition(b"/")
+        return Address(text(bucket), text(key))
+
+    def _look_at(self, host: bytes) -> tuple[str, bool]:
+        """(the bucket that a host names, or the empty text; whether as a site)"""
         name = host.decode("latin-1").lower()
         if not name.endswith("]"):
             name = name.rpartition(":")[0] or name
-        for suffix in self._website_suffixes:
-            if name.endswith(suffix):
-                return Address(name.removesuffix(suffix), text(raw_path[1:]), virtual=True, website=True)
-        for suffix in self._suffixes:
-            if name.endswith(suffix):
-                return Address(name.removesuffix(suffix), text(raw_path[1:]), virtual=True)
-        bucket, _, key = raw_path[1:].partition(b"/")
-        return Address(text(bucket), text(key))
+        found = "", False
+        for suffixes, website in ((self._suffixes, False), (self._website_suffixes, True)):
+            for suffix in suffixes:
+                if name.endswith(suffix):
+                    found = name.removesuffix(suffix), website
+        if len(self._known) < HOSTS_MAX:
+            self._known[host] = found
+        return found
 
 
 def text(escaped: bytes) -> str:

@@ -78,7 +78,8 @@ def source_key(call: Call) -> bytes | None:
 
 
 def _key(call: Call, prefix: bytes) -> bytes | None:
-    algorithm, text, digest = [call.header(prefix + name) for name in (b"algorithm", b"key", b"key-md5")]
+    algorithm = call.header(prefix + b"algorithm")
+    text, digest = call.header(prefix + b"key"), call.header(prefix + b"key-md5")
     if algorithm is None and text is None and digest is None:
         return None
     if algorithm != AES256:
@@ -140,7 +141,7 @@ def must_open(call: Call, object: Object) -> None:
 
 def opening_key(call: Call) -> bytes | None:
     """The key with which a read opens, None where the request brings none."""
-    return customer_key(call) if any(name.startswith(_CUSTOMER) for name in call.headers) else None
+    return customer_key(call)
 
 
 def of_sealed(sealed: Sealed | None) -> list[Header]:

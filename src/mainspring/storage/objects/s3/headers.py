@@ -134,7 +134,8 @@ def copy_if(call: "Call") -> ReadIf | None:
 
 def _read_if(call: "Call", names: tuple[bytes, ...]) -> ReadIf | None:
     headers = call.headers
-    if not any(name in headers for name in names):
+    first, second, third, fourth = names
+    if first not in headers and second not in headers and third not in headers and fourth not in headers:
         return None
     match, none_match, modified, unmodified = [call.header(name) for name in names]
     return ReadIf(match, none_match, seconds(modified), seconds(unmodified))

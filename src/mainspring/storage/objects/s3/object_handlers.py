@@ -36,7 +36,7 @@ async def opened(call: Call) -> Reader:
     depends = not view.enforced or view.asks_tags
     if not depends:
         access.check(call, action, call.key)
-    if any(name in query for name in headers.OVERRIDES) and not call.signed_by:
+    if query and not call.signed_by and any(name in query for name in headers.OVERRIDES):
         raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
     given = call.headers
     part = call.number("partNumber", 0, 10_001) if "partNumber" in query else None
