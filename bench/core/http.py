@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from typing import Any
 
 import msgspec
@@ -27,6 +28,11 @@ HEADERS = [
     ("user-agent", "bench"),
     ("accept", "*/*"),
     ("authorization", f"Bearer {TOKEN}"),
+]
+ROUTES = [
+    (method, f"/api/s{number}{path.replace('{id}', 'one')}")
+    for number in range(SYSTEMS)
+    for method, path in (("POST", "/links"), *(("GET", path) for path in PATHS))
 ]
 WRITE_HEADERS = [*HEADERS, ("content-type", "application/json"), ("content-length", str(len(BODY)))]
 
@@ -62,23 +68,38 @@ def _served(seconds: float) -> Iterator[Comparison]:
 
 @contextmanager
 def _serving(name: str) -> Iterator[int]:
-    """A server in a process of its own; gives its port."""
+    """A server in a process of its own that has answered every route once; gives its port."""
     command = [sys.executable, "-m", "bench.core.http_servers", name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
         try:
-            yield int(process.stdout.readline())
+            port = int(process.stdout.readline())
+            _warm(port)
+            yield port
         finally:
             process.stdin.close()
             process.wait()
 
 
+def _warm(port: int) -> None:
+    """FastAPI builds each router at its first request, which takes it longer than a turn and is not what is measured."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    for method, path in ROUTES:
+        connection.request(method, path, BODY if method == "POST" else None, dict(WRITE_HEADERS[3:5]))
+        answer = connection.getresponse()
+        answer.read()
+        assert 200 <= answer.status < 300, (method, path, answer.status)
+
+
 def _in_process(seconds: float) -> Iterator[Comparison]:
     reads = [_scope("GET", path, HEADERS) for path in _paths(5_000)]
     writes = [_scope("POST", f"/api/s{number}/links", WRITE_HEADERS) for number in range(SYSTEMS)]
+    routes = [_scope(method, path, WRITE_HEADERS) for method, path in ROUTES]
     ours = APPLICATIONS["ours"]()
+    uvloop.run(_drive(ours, routes, 0, len(routes)))
     for peer, title in PEERS.items():
         theirs = APPLICATIONS[peer]()
+        uvloop.run(_drive(theirs, routes, 0, len(routes)))
         for name, scopes in (("reads", reads), ("writes", writes)):
             figures = alternate(
                 lambda turn_s, scopes=scopes: uvloop.run(_drive(ours, scopes, turn_s)),  # type: ignore[misc]
@@ -105,7 +126,9 @@ def _scope(method: str, path: str, headers: list[tuple[str, str]]) -> dict[str, 
     }
 
 
-async def _drive(app: Callable[..., Awaitable[None]], scopes: list[dict[str, Any]], seconds: float) -> float:
+async def _drive(
+    app: Callable[..., Awaitable[None]], scopes: list[dict[str, Any]], seconds: float, calls_min: int = 0
+) -> float:
     """Calls `app` again and again and counts; every answer must be a 2xx."""
     statuses: set[int] = set()
 
@@ -118,7 +141,7 @@ async def _drive(app: Callable[..., Awaitable[None]], scopes: list[dict[str, Any
 
     answered, position = 0, 0
     started = time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds:
+    while (elapsed := time.perf_counter() - started) < seconds or answered < calls_min:
         for _ in range(100):
             await app({**scopes[position], "state": {}}, receive, send)
             position = (position + 1) % len(scopes)
