@@ -245,9 +245,11 @@ class Objects:
         """Deletes a key (with versioning: puts a marker on it) or, for good, one version. Raises `Locked`, or what the
         condition raises. What is not there is deleted already."""
         key_bytes(key)
-        return await self._database.write(
+        deleted = await self._database.write(
             versions.delete, self._engine.numbers, bucket, key, version, condition, bypass_governance
         )
+        crash_point("objects.delete.committed")
+        return deleted
 
     async def copy(
         self,

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import and_, bindparam, insert, select, update
 
 from mainspring.core.clock import Clock
+from mainspring.core.crash import crash_point
 from mainspring.core.database import Int64, Json
 from mainspring.core.ports import Connection
 from mainspring.storage.objects import references
@@ -325,6 +326,7 @@ def put(connection: Connection, numbers: Numbers, bucket: Bucket, draft: Draft) 
         lock = bucket.lock.lock(seq)
     flags = 0 if enabled else int(Flags.NULL_VERSION)
     _insert(connection, bucket.id, draft, -seq, flags, lock)
+    crash_point("objects.version.inserted")
     version = version_id(seq, flags)
     emit(connection, bucket.name, draft.event, draft.key, seq, version, draft.size, draft.etag)
     return Placed(version, seq, lock, bucket.versioning != Versioning.NEVER)
@@ -440,6 +442,7 @@ def end(connection: Connection, numbers: Numbers, bucket: Bucket, key: str, row:
     """Ends a version at `seq`: its bytes are released, its row goes, or is kept for a listing that shows it."""
     if row.pieces:
         references.release(connection, row.pieces)
+    crash_point("objects.version.released")
     drop(connection, numbers, bucket, key, row, seq)
 
 

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 IDENTITY = "disk.json"
 OPEN_FILES_MAX = 128
+ZEROS_AT_ONCE = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
@@ -206,10 +207,12 @@ class Disk:
         self._close_removed(segment)
 
     def punch(self, number: int, offset: int, length: int) -> None:
-        """Gives the blocks of a range of a segment back, where the file system can."""
+        """Gives the blocks of a range of a segment back; a file system that cannot gets zeros."""
         fd = os.open(self.segments[number].path, os.O_RDWR)
         try:
-            _libc.fallocate(fd, _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(length))
+            if _libc.fallocate(fd, _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(length)):
+                for at in range(0, length, ZEROS_AT_ONCE):
+                    os.pwrite(fd, bytes(min(ZEROS_AT_ONCE, length - at)), offset + at)
         finally:
             os.close(fd)
 
