@@ -58,7 +58,7 @@ export function Browse({ topic, partitions }: { topic: string; partitions: numbe
     void load.run(query(), null)
   }
   return (
-    <Panel title="Browse" hint="Nothing is consumed: no group moves." right={<DecodingControl value={decoding} onChange={setDecoding} />}>
+    <Panel title="Browse" hint="Nothing is consumed: no group moves.">
       <form onSubmit={submit}>
         <Group gap="xs" align="flex-end">
           <Select label="Partition" data={[{ value: "", label: "all" }, ...numbered(partitions)]} value={partition} onChange={(one) => setPartition(one ?? "")} allowDeselect={false} searchable={partitions > 20} w={100} />
@@ -68,9 +68,10 @@ export function Browse({ topic, partitions }: { topic: string; partitions: numbe
             </Text>
             <SegmentedControl data={places} value={from} onChange={(one) => setFrom(one as From)} aria-label="From" />
           </div>
-          {from === "offset" && <NumberInput label="Offset" value={offset} onChange={setOffset} allowDecimal={false} w={140} />}
-          {from === "time" && <TextInput label="Time" type="datetime-local" step={1} value={time} onChange={(event) => setTime(event.currentTarget.value)} required />}
+          {from === "offset" && <NumberInput label="First offset" value={offset} onChange={setOffset} allowDecimal={false} w={140} />}
+          {from === "time" && <TextInput label="First time" type="datetime-local" step={1} value={time} onChange={(event) => setTime(event.currentTarget.value)} required />}
           <TextInput label="Only where" placeholder={'user.country = "AT" or $key ~ "test"'} value={where} onChange={(event) => setWhere(event.currentTarget.value)} classNames={{ input: "mono" }} style={{ flex: "1 1 220px" }} spellCheck={false} />
+          <DecodingControl value={decoding} onChange={setDecoding} />
           <Button type="submit" loading={load.busy}>
             Look
           </Button>

@@ -126,10 +126,10 @@ function Lag({ standing, lag }: { standing: Standing[]; lag: number }) {
             <Table.Thead>
               <Table.Tr>
                 <Table.Th>Partition</Table.Th>
+                <Table.Th ta="right">Lag</Table.Th>
                 <Table.Th w="34%">How far</Table.Th>
                 <Table.Th ta="right">Position</Table.Th>
                 <Table.Th ta="right">End</Table.Th>
-                <Table.Th ta="right">Lag</Table.Th>
                 <Table.Th>Member</Table.Th>
               </Table.Tr>
             </Table.Thead>
@@ -141,14 +141,14 @@ function Lag({ standing, lag }: { standing: Standing[]; lag: number }) {
                     <Table.Td className="mono">
                       {one.topic}-{one.partition}
                     </Table.Td>
+                    <Table.Td ta="right" fw={one.lag ? 600 : undefined}>
+                      {one.lag.toLocaleString()}
+                    </Table.Td>
                     <Table.Td>
                       <Progress value={one.end === one.log_start ? 100 : (100 * (kept - one.lag)) / kept} color={one.lag ? "brass" : "teal"} aria-label={`${one.lag} of ${kept} ahead`} />
                     </Table.Td>
                     <Table.Td ta="right">{one.position === null ? "none" : one.position.toLocaleString()}</Table.Td>
                     <Table.Td ta="right">{one.end.toLocaleString()}</Table.Td>
-                    <Table.Td ta="right" fw={one.lag ? 600 : undefined}>
-                      {one.lag.toLocaleString()}
-                    </Table.Td>
                     <Table.Td maw={160}>
                       <Text size="xs" className="mono" truncate>
                         {one.member ?? "nobody"}

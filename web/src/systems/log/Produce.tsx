@@ -40,11 +40,7 @@ export function Produce({ topic, partitions }: { topic: string; partitions: numb
   const lines = kind === "lines" ? value.split("\n").filter(Boolean).length : 1
   const made = produce.result?.positions
   return (
-    <Panel
-      title="Produce"
-      hint="Durable when it is answered."
-      right={<SegmentedControl size="xs" data={kinds} value={kind} onChange={(one) => setKind(one as Kind)} aria-label="The value is" disabled={tombstone} />}
-    >
+    <Panel title="Produce" hint="Durable when it is answered.">
       <form onSubmit={submit}>
         <Stack gap="xs">
           <Group gap="xs" align="flex-end">
@@ -62,6 +58,7 @@ export function Produce({ topic, partitions }: { topic: string; partitions: numb
             maxRows={12}
             spellCheck={false}
           />
+          <SegmentedControl size="xs" data={kinds} value={kind} onChange={(one) => setKind(one as Kind)} aria-label="The value is" disabled={tombstone} style={{ alignSelf: "flex-start" }} />
           {headers.map((one, n) => (
             <Group key={n} gap="xs" wrap="nowrap">
               <TextInput aria-label={`Header ${n + 1}`} placeholder="header" value={one.name} onChange={(event) => setHeaders(replaced(headers, n, { ...one, name: event.currentTarget.value }))} style={{ flex: 1 }} />

@@ -13,14 +13,16 @@ export function DecodingControl({ value, onChange }: { value: Decoding; onChange
 export function Records({ records, decoding, testId }: { records: LogRecord[]; decoding: Decoding; testId: string }) {
   const [opened, setOpened] = useState<string>()
   return (
-    <Table.ScrollContainer minWidth={560}>
+    <Table.ScrollContainer minWidth={320}>
       <Table data-testid={testId} verticalSpacing={4} layout="fixed">
         <Table.Thead>
           <Table.Tr>
             <Table.Th w={40} />
-            <Table.Th w={110}>At</Table.Th>
-            <Table.Th w={170}>Time</Table.Th>
-            <Table.Th w="22%">Key</Table.Th>
+            <Table.Th w={100}>At</Table.Th>
+            <Table.Th w={150} visibleFrom="sm">
+              Time
+            </Table.Th>
+            <Table.Th w="20%">Key</Table.Th>
             <Table.Th>Value</Table.Th>
           </Table.Tr>
         </Table.Thead>
@@ -37,8 +39,15 @@ export function Records({ records, decoding, testId }: { records: LogRecord[]; d
                       {open ? <IconChevronDown size={16} /> : <IconChevronRight size={16} />}
                     </ActionIcon>
                   </Table.Td>
-                  <Table.Td className="mono">{at}</Table.Td>
                   <Table.Td>
+                    <Text size="sm" className="mono">
+                      {at}
+                    </Text>
+                    <Text size="xs" c="dimmed" hiddenFrom="sm">
+                      {moment(one.timestamp_ms)}
+                    </Text>
+                  </Table.Td>
+                  <Table.Td visibleFrom="sm">
                     <Text size="sm">{moment(one.timestamp_ms)}</Text>
                   </Table.Td>
                   <Table.Td>
@@ -112,5 +121,5 @@ export function moment(ms: number): string {
   if (ms < 0) return "no time"
   const at = new Date(ms)
   const day = at.toDateString() === new Date().toDateString() ? "" : `${at.toLocaleDateString()} `
-  return `${day}${at.toLocaleTimeString()}.${String(at.getMilliseconds()).padStart(3, "0")}`
+  return day + at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 })
 }

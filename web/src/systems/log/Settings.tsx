@@ -55,15 +55,17 @@ export function Settings({ topic, onSaved }: { topic: Topic; onSaved: () => void
           <Told problem={change.error} />
         </Stack>
       )}
-      <Table.ScrollContainer minWidth={560}>
+      <Table.ScrollContainer minWidth={680}>
         <Table data-testid="settings" verticalSpacing={4}>
           <Table.Tbody>
             {shown.map((one) => (
               <Table.Tr key={one.name}>
-                <Table.Td className="mono" fw={one.given ? 600 : undefined}>
+                <Table.Td className="mono" fw={one.given ? 600 : undefined} style={{ whiteSpace: "nowrap" }}>
                   {one.name}
                 </Table.Td>
-                <Table.Td className="mono">{one.value}</Table.Td>
+                <Table.Td className="mono" maw={240}>
+                  {one.value}
+                </Table.Td>
                 <Table.Td>
                   <Text size="xs" c="dimmed">
                     {one.help}

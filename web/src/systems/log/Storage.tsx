@@ -87,7 +87,9 @@ function Segments({ topic, partition, choose }: { topic: string; partition: stri
             <Table.Tbody>
               {data.slice(-200).map((one) => (
                 <Table.Tr key={one.base_offset}>
-                  <Table.Td className="mono">{one.file}</Table.Td>
+                  <Table.Td className="mono" style={{ whiteSpace: "nowrap" }}>
+                    {one.file}
+                  </Table.Td>
                   <Table.Td>
                     <Group gap="xs" wrap="nowrap">
                       <Progress value={(100 * one.size_bytes) / largest} style={{ flex: 1 }} aria-label={`${size(one.size_bytes)} of ${size(largest)}`} />
@@ -137,7 +139,9 @@ function Preview({ topic, partition }: { topic: string; partition: string }) {
               <Table.Tbody>
                 {found.segments.slice(-50).map((one) => (
                   <Table.Tr key={one.base_offset}>
-                    <Table.Td className="mono">{one.file}</Table.Td>
+                    <Table.Td className="mono" style={{ whiteSpace: "nowrap" }}>
+                      {one.file}
+                    </Table.Td>
                     <Table.Td w="40%">
                       <Progress value={one.records ? (100 * one.records_kept) / one.records : 0} color={one.closed ? "teal" : "blue"} aria-label={`${one.records_kept} of ${one.records} records stay`} />
                     </Table.Td>

@@ -1,4 +1,4 @@
-import { Badge, Button, Group, SimpleGrid, Stack, Tabs, Title } from "@mantine/core"
+import { Badge, Button, Grid, Group, Stack, Tabs, Title } from "@mantine/core"
 import { IconArrowLeft } from "@tabler/icons-react"
 import { useState } from "react"
 import { api } from "../../api"
@@ -62,10 +62,16 @@ export function TopicPage({ name, back }: { name: string; back: () => void }) {
               <Tabs.Tab value="settings">Settings</Tabs.Tab>
             </Tabs.List>
             <Tabs.Panel value="live">
-              <SimpleGrid cols={topic.internal ? 1 : { base: 1, lg: 2 }} style={{ alignItems: "start" }}>
-                {!topic.internal && <Produce topic={name} partitions={count} />}
-                <Tail topic={name} partitions={count} />
-              </SimpleGrid>
+              <Grid>
+                {!topic.internal && (
+                  <Grid.Col span={{ base: 12, lg: 5 }}>
+                    <Produce topic={name} partitions={count} />
+                  </Grid.Col>
+                )}
+                <Grid.Col span={{ base: 12, lg: topic.internal ? 12 : 7 }}>
+                  <Tail topic={name} partitions={count} />
+                </Grid.Col>
+              </Grid>
             </Tabs.Panel>
             <Tabs.Panel value="browse">
               <Browse topic={name} partitions={count} />
