@@ -70,3 +70,6 @@ class ObjectsSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     anonymous_uploads_max: Annotated[
         int, Meta(ge=0, description="Open uploads in parts that one anonymous address may have in a bucket")
     ] = 1_000
+    public_url: Annotated[
+        str, Meta(description="Where S3 clients reach the door from outside; empty: where its listener answers")
+    ] = ""

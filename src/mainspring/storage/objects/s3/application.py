@@ -1,4 +1,4 @@
-"""What listens on port 9000: the S3 door over this process's object store and accounts."""
+"""The S3 door of an application, over its object store and its accounts as its settings say; and what listens on port 9000."""
 
 from mainspring.core.accounts import Accounts
 from mainspring.core.clock import Clock
@@ -10,10 +10,8 @@ from mainspring.storage.objects.service import Objects
 from mainspring.storage.objects.settings import ObjectsSettings
 
 
-def application(
-    objects: Objects, accounts: Accounts, settings: ObjectsSettings, clock: Clock, metrics: Metrics
-) -> Door:
-    """The door, with the names and accounts that the settings give."""
+def make_door(objects: Objects, accounts: Accounts, settings: ObjectsSettings, clock: Clock, metrics: Metrics) -> Door:
+    """One door, for the listener and for the JSON API, which shares its accounts and its view of buckets."""
     return Door(
         objects,
         Identities(accounts, clock, settings.accounts),
@@ -23,6 +21,11 @@ def application(
         hosts=Hosts(settings.domains, [f"s3-website.{_below(domain)}" for domain in settings.domains]),
         anonymous_uploads_max=settings.anonymous_uploads_max,
     )
+
+
+def application(door: Door) -> Door:
+    """What listens on port 9000."""
+    return door
 
 
 def _below(domain: str) -> str:

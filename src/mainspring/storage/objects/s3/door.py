@@ -81,6 +81,10 @@ class Door:
         self._host_id = b64encode(os.urandom(36)).decode()
         self._id2: Header = (b"x-amz-id-2", self._host_id.encode())
 
+    async def stop(self) -> None:
+        """Delivers what waits of the access logs."""
+        await self.access_log.stop()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})

@@ -15,7 +15,9 @@ from pathlib import Path
 import msgspec
 
 from mainspring.core.accounts import Accounts
+from mainspring.core.accounts.caller import Caller
 from mainspring.core.accounts.key_pairs import KeyPair
+from mainspring.core.accounts.model import OWNER_ID
 from mainspring.core.clock import Clock
 from mainspring.storage.objects.s3.policy import Policy, Principal, compile_policy
 from mainspring.wire.aws.errors import ExpiredToken, InvalidAccessKeyId, InvalidToken
@@ -24,6 +26,7 @@ ACCOUNTS_MAX = 10_000
 NAMES_MAX = 10_000
 SESSION_TOKEN_BYTES_MAX = 8_192
 TEMPORARY = "ASIA"
+OWNER_ACCOUNT = "000000000001"
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -132,7 +135,7 @@ class Identities:
         identity = _identity(
             id,
             caller.name,
-            _twelve_digits(id) if caller.account_id != 1 else "000000000001",
+            _twelve_digits(id) if caller.account_id != OWNER_ID else OWNER_ACCOUNT,
             pair.access_key,
             admin=pair.owner,
             reads=caller.may("objects:read"),
@@ -145,6 +148,23 @@ class Identities:
         if len(self.names) < NAMES_MAX:
             self.names[id] = caller.name
         return credentials
+
+    def of_caller(self, caller: Caller) -> Identity:
+        """Whom a caller of the JSON API is here; nobody in particular is anonymous."""
+        if caller.account_id is None:
+            return ANONYMOUS
+        id = canonical_id(f"account {caller.account_id}")
+        if len(self.names) < NAMES_MAX:
+            self.names[id] = caller.name
+        return _identity(
+            id,
+            caller.name,
+            _twelve_digits(id) if caller.account_id != OWNER_ID else OWNER_ACCOUNT,
+            "",
+            admin=caller.may("*"),
+            reads=caller.may("objects:read"),
+            writes=caller.may("objects:write"),
+        )
 
     def issue(
         self, parent: Credentials, seconds: int, role: str, session: str, policy: bytes
@@ -175,6 +195,14 @@ class Identities:
         if own_key != access_key:
             raise InvalidAccessKeyId(access_key_id=access_key)
         return Credentials(_assumed(parent.identity, sealed, access_key), secret)
+
+
+def given(principal: str) -> Identity:
+    """Somebody of another account, by its number or an ARN of it, for simulations."""
+    parts = principal.split(":")
+    account = parts[4] if len(parts) > 5 else principal
+    names = frozenset({principal, account, f"arn:aws:iam::{account}:root"})
+    return Identity(canonical_id(f"simulated {principal}"), principal, account, principal, principal=Principal(names))
 
 
 def canonical_id(text: str) -> str:
