@@ -168,7 +168,8 @@ class Server:
         except Exception as error:
             await exchange.has_failed(error)
         finally:
-            exchange.finish()
+            if exchange.watch is not None:
+                exchange.watch.cancel()
             self._open.discard(exchange)
             watcher.done()
 
@@ -176,7 +177,7 @@ class Server:
 class _Exchange:
     """One HTTP request with its answer, or one WebSocket: what `close` must know of it, and the watch on its client."""
 
-    __slots__ = ("_head", "_inbox", "_proto", "_watch", "scope", "task")
+    __slots__ = ("_head", "_inbox", "_proto", "scope", "task", "watch")
 
     def __init__(self, scope: Scope, proto: Any) -> None:
         self.scope = scope
@@ -184,7 +185,7 @@ class _Exchange:
         self._proto = proto
         self._head: Message | None = None
         self._inbox: asyncio.Queue[Message] | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self.watch: asyncio.Task[None] | None = None
 
     @property
     def is_websocket(self) -> bool:
@@ -214,9 +215,9 @@ class _Exchange:
     async def _send_piece(self, message: Message) -> None:
         """A piece of a streamed answer. Without a client, Granian's `send` returns without ever suspending: a handler
         that only writes would then hold the loop, its own cancellation included, so the loop gets its turn here."""
-        if self._watch is None:
+        if self.watch is None:
             self._inbox = asyncio.Queue(1)
-            self._watch = asyncio.create_task(self._watch_client(self._inbox))
+            self.watch = asyncio.create_task(self._watch_client(self._inbox))
         await self._proto.send(message)
         await asyncio.sleep(0)
 
@@ -267,10 +268,6 @@ class _Exchange:
                 await self._proto.send(message)
         except Exception as error:
             log.debug("the client was gone before its answer: %r", error)
-
-    def finish(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from mainspring.core.http.request import Application, Channel, Disconnected, Mes
 from mainspring.core.http.response import Answer, problem_response
 from mainspring.core.http.router import WEBSOCKET, Table, as_problem, refuse_upgrade
 from mainspring.core.problems import NotFound, Problem
-from mainspring.core.telemetry import Metrics
+from mainspring.core.telemetry import Counter, Metrics
 
 Observe = Callable[[int, float], None]
 
@@ -108,13 +108,13 @@ class _Measures:
         seconds = self._metrics.histogram("http_request_seconds", "From a request to its answer, not yet sent", names)
         total = self._metrics.counter("http_requests_total", "Requests answered", (*names, "status"))
         observe = seconds.labels(*labels).observe
-        by_status: dict[int, Callable[[], None]] = {}
+        by_status: dict[int, Counter] = {}
 
         def record(status: int, seconds: float) -> None:
             observe(seconds)
-            count = by_status.get(status)
-            if count is None:
-                count = by_status[status] = total.labels(*labels, str(status)).inc
-            count()
+            answered = by_status.get(status)
+            if answered is None:
+                answered = by_status[status] = total.labels(*labels, str(status))
+            answered.value += 1
 
         return record

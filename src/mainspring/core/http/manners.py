@@ -133,12 +133,9 @@ class Manners:
             see_through(self._proxies, scope, headers)
         serving.set(scope)
         method = scope["method"]
-        exchange: _Exchange
-        if method == "GET":
-            exchange = _Exchange(self, headers, request_id, send)
-        else:
-            exchange = upload = _Upload(self, headers, request_id, receive, send)
-            receive = upload.receive
+        exchange = _Exchange(self, headers, request_id, receive, send)
+        if method != "GET":
+            receive = exchange.receive
         self._deadlines.add(exchange)
         try:
             if headers.get(b"host") not in self._hosts_seen and not self._knows(headers.get(b"host", b"")):
@@ -230,14 +227,18 @@ class Manners:
 
 
 class _Exchange:
-    """One request: what has been said in answer, and by when it must get on."""
+    """One request: how much of its body has come, what has been said in answer, and by when it must get on."""
 
     __slots__ = (
+        "_complete",
         "_head",
         "_headers",
         "_manners",
+        "_reading",
+        "_received_bytes",
         "_request_id",
         "_send",
+        "_source",
         "deadline_ns",
         "overdue",
         "started_ns",
@@ -247,16 +248,36 @@ class _Exchange:
 
     task: asyncio.Task[Any] | None
 
-    def __init__(self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, send: Send) -> None:
+    def __init__(
+        self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, receive: Receive, send: Send
+    ) -> None:
         self._manners = manners
         self._headers = headers
         self._request_id = request_id
+        self._source = receive
         self._send = send
         self._head: Message | None = None
-        self.overdue = False
-        self.status = 0
+        self._reading = self._complete = self.overdue = False
+        self._received_bytes = self.status = 0
         self.started_ns = started_ns = manners.now_ns()
         self.deadline_ns = started_ns + manners.request_ns
+
+    async def receive(self) -> Message:
+        """The next piece of the body, which must come in time and in bounds."""
+        if self._complete:
+            return await self._source()
+        manners = self._manners
+        extra_ns = self._received_bytes * 1_000_000_000 // BODY_BYTES_A_SECOND_MIN
+        self.deadline_ns = self.started_ns + manners.body_ns + extra_ns
+        self._reading = True
+        message = await self._source()
+        self._reading = False
+        self.deadline_ns = manners.now_ns() + manners.request_ns
+        self._complete = not message.get("more_body", False)
+        self._received_bytes += len(message.get("body", b""))
+        if self._received_bytes > manners.body_bytes_max:
+            raise TooLarge(f"A body may have at most {manners.body_bytes_max:,} bytes")
+        return message
 
     def send(self, message: Message) -> Awaitable[None]:
         """Passes a message on: the head dressed, the body compressed where that is worth it."""
@@ -288,40 +309,9 @@ class _Exchange:
 
     def lateness(self) -> Problem:
         """Why the deadline passed."""
+        if self._reading:
+            return SlowBody()
         return Unavailable("This took too long and was given up", retry_after_s=5)
-
-
-class _Upload(_Exchange):
-    """A request that may have a body, which must come in time and in bounds."""
-
-    __slots__ = ("_complete", "_reading", "_received_bytes", "_source")
-
-    def __init__(
-        self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, receive: Receive, send: Send
-    ) -> None:
-        super().__init__(manners, headers, request_id, send)
-        self._source = receive
-        self._reading = self._complete = False
-        self._received_bytes = 0
-
-    async def receive(self) -> Message:
-        if self._complete:
-            return await self._source()
-        manners = self._manners
-        extra_ns = self._received_bytes * 1_000_000_000 // BODY_BYTES_A_SECOND_MIN
-        self.deadline_ns = self.started_ns + manners.body_ns + extra_ns
-        self._reading = True
-        message = await self._source()
-        self._reading = False
-        self.deadline_ns = manners.now_ns() + manners.request_ns
-        self._complete = not message.get("more_body", False)
-        self._received_bytes += len(message.get("body", b""))
-        if self._received_bytes > manners.body_bytes_max:
-            raise TooLarge(f"A body may have at most {manners.body_bytes_max:,} bytes")
-        return message
-
-    def lateness(self) -> Problem:
-        return SlowBody() if self._reading else super().lateness()
 
 
 def _gzipped(header: Header, length: int) -> Header:
