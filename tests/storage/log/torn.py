@@ -97,6 +97,13 @@ class TornFiles:
         disk, name = self._place(path)
         disk.sync(name)
 
+    def sync_all(self, path: str) -> None:
+        self._step()
+        for disk in self._disks:
+            for name in disk.names():
+                disk.sync(name)
+            disk.sync_folder()
+
     def size(self, path: str) -> int:
         disk, name = self._place(path)
         return disk.size(name)

@@ -78,7 +78,7 @@ class Directory:
         clean = self._take_clean(names)
         points, starts = self._offsets(POINTS_FILE), self._offsets(STARTS_FILE)
         journals = generations(sorted(names))
-        entries = self._journaled(journals) if clean is None else {}
+        entries = self._journaled(journals)
         self.writer.next_generation = journals[-1] + 1 if journals else 0
         found = []
         for topic, record in topics:
@@ -181,11 +181,7 @@ class Directory:
 
     def offsets(self) -> list[Offsets]:
         """On the loop: from where a restart must read each partition once all that is queued by now has been synced."""
-        return [
-            (_point(p.segments, p.high_watermark), p.log_start, p)
-            for p in self.partitions.values()
-            if p.write_error is None
-        ]
+        return [(_point(p.segments, p.high_watermark), p.log_start, p) for p in self.partitions.values()]
 
     def checkpoint(self, offsets: list[Offsets]) -> None:
         """Syncs what is dirty and writes down `offsets`, which were taken before. Raises `OSError`."""
@@ -198,7 +194,8 @@ class Directory:
 
     def _write_offsets(self, offsets: Iterable[Offsets]) -> None:
         offsets = list(offsets)
-        points = format_offsets((p.name, point) for point, _, p in offsets if point)
+        # Of a partition that cannot be written all must be read again.
+        points = format_offsets((p.name, point) for point, _, p in offsets if point and p.write_error is None)
         replace(self._files, f"{self.path}/{POINTS_FILE}", points)
         self._write_starts((start, p) for _, start, p in offsets)
 

@@ -3,6 +3,8 @@
 A write either happened whole or raised; nothing is durable before `sync`, no name before `sync_folder`.
 """
 
+import ctypes
+import errno
 import os
 import shutil
 from collections import OrderedDict
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 _BUFFERS_MAX = 1_024
+_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 class Files(Protocol):
@@ -27,6 +30,9 @@ class Files(Protocol):
     def truncate(self, handle: int, size: int) -> None: ...
 
     def sync(self, handle: int) -> None: ...
+
+    def sync_all(self, path: str) -> None:
+        """Makes everything durable in the file system that `path` is in: bytes and names, of all its files."""
 
     def size(self, path: str) -> int: ...
 
@@ -75,6 +81,17 @@ class RealFiles:
 
     def sync(self, handle: int) -> None:
         os.fdatasync(handle)
+
+    def sync_all(self, path: str) -> None:
+        if _syncfs is None:
+            raise OSError(errno.ENOSYS, "this system syncs file by file")
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _syncfs(handle):
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+        finally:
+            os.close(handle)
 
     def size(self, path: str) -> int:
         return os.stat(path).st_size

@@ -33,9 +33,11 @@ from .model import Appending, Fetched
 from .producers import Kept, Origin, Producer, Producers
 from .records import (
     CODEC_MASK,
+    CONTROL,
     HEAD,
     HEAD_BYTES,
     OVERHEAD_BYTES,
+    TRANSACTIONAL,
     Batch,
     build,
     checksum,
@@ -199,12 +201,13 @@ class Partition:
             raise InvalidRecord(f"{batch.count} records with offsets up to {batch.last_delta}")
         if origin is not Origin.CLIENT:
             return
-        if batch.control:
-            raise InvalidRecord("control batches are the coordinator's")
-        if batch.producer_id >= 0 and (batch.base_sequence < 0 or batch.producer_epoch < 0):
-            raise InvalidRecord("a batch of an idempotent producer without its sequence or epoch")
-        if batch.transactional and batch.producer_id < 0:
+        if batch.producer_id >= 0:
+            if batch.base_sequence < 0 or batch.producer_epoch < 0:
+                raise InvalidRecord("a batch of an idempotent producer without its sequence or epoch")
+        elif batch.attributes & TRANSACTIONAL:
             raise InvalidRecord("a transactional batch without a producer id")
+        if batch.attributes & CONTROL:
+            raise InvalidRecord("control batches are the coordinator's")
         if not config.stamps:
             if batch.max_timestamp > now_ms + config.message_timestamp_after_max_ms:
                 raise InvalidTimestamp(f"{batch.max_timestamp} is too far ahead of {now_ms}")

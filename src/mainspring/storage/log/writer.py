@@ -18,7 +18,7 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 COMMIT_APPENDS_MAX = 16_384
 COMMIT_BYTES_MAX = 32 << 20
 SYNCS_AT_ONCE = 4
+SYNCS_APART_MAX = 64
+"""More dirty files than this are synced with all others of their file system in one call."""
 
 
 class SyncFailed(StorageFailed):
@@ -63,6 +65,43 @@ class _Run:
         self.partition, self.segment, self.at = item.partition, item.segment, item.position
         self.items: list[Appending] = []
         self.buffers: list[bytes] = []
+
+
+class _Trimming:
+    """Syncing of all that is dirty at some time; runs in any thread."""
+
+    __slots__ = ("_dirty", "_folders", "failed", "journal", "syncs")
+
+    def __init__(self, dirty: dict[str, Partition | None], folders: set[str], journal: Journal | None) -> None:
+        self._dirty = dirty
+        self._folders = folders
+        self.journal = journal
+        self.failed: list[tuple[Partition, OSError]] = []
+        self.syncs = 0
+
+    def run(self, files: Files) -> None:
+        if len(self._dirty) + len(self._folders) > SYNCS_APART_MAX and self._dirty:
+            try:
+                files.sync_all(next(iter(self._dirty)))
+                self.syncs += 1
+                return
+            except OSError:
+                _log.exception("syncing everything at once failed; each file is asked for itself")
+        for path, partition in self._dirty.items():
+            self.syncs += 1
+            try:
+                _sync_path(files, path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if partition is not None:
+                    self.failed.append((partition, error))
+        for folder in self._folders:
+            self.syncs += 1
+            try:
+                files.sync_folder(folder)
+            except FileNotFoundError:
+                continue
 
 
 class Writer:
@@ -89,6 +128,8 @@ class Writer:
         self._deliver = deliver
         self._finished = finished
         self._journal: Journal | None = None
+        self._spare: str | None = None
+        """The file of a journal that was trimmed, for the next one."""
         self._dirty: dict[str, Partition | None] = {}
         self._dirty_folders: set[str] = set()
 
@@ -164,7 +205,7 @@ class Writer:
         self._done(appends)
         journal = self._journal
         if journal is not None and (journal.size > self._settings.journal_bytes or not journal.intact):
-            self.trim()
+            self._trim_beside()
 
     def _done(self, appends: list[Appending]) -> None:
         self._deliver(lambda: self._finished(appends))
@@ -224,8 +265,9 @@ class Writer:
     def _sync_journal(self, runs: list[_Run]) -> None:
         try:
             if self._journal is None:
-                self._journal = Journal(self.files, self.folder, self.next_generation)
+                spare, self._spare = self._spare, None
                 self.next_generation += 1
+                self._journal = Journal(self.files, self.folder, self.next_generation - 1, spare)
             self._journal.write([(run.partition.topic.id, run.partition.index, run.buffers) for run in runs])
             crash_point("log.journal.written")
             self.syncs += 1
@@ -276,39 +318,44 @@ class Writer:
             self._dirty.pop(path, None)
 
     def trim(self) -> None:
-        """Syncs every dirty file; the journal has then nothing left to keep."""
-        dirty, self._dirty = self._dirty, {}
-        folders, self._dirty_folders = self._dirty_folders, set()
-        failed = False
-        for path, partition in dirty.items():
-            try:
-                self.files.sync(self.opened.handle(path))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                failed = True
-                if partition is not None:
-                    self._spoil(partition, SyncFailed(_why(error)))
-        for folder in folders:
-            try:
-                self.files.sync_folder(folder)
-            except FileNotFoundError:
-                continue
-        self.syncs += len(dirty) + len(folders)
-        if self._journal is None or failed:
-            return
-        self._journal.close()
+        """Syncs every dirty file; what the journal has is then needed no more."""
+        self._end_trimming()
+        work = self._begin_trimming()
+        work.run(self.files)
+        self._trimmed(work)
+
+    def _trim_beside(self) -> None:
+        """As `trim`, where appends need not wait for it."""
+        self.trim()
+
+    def _begin_trimming(self) -> _Trimming:
+        """Takes what is dirty by now, and ends the journal that covers it: the next append to many files begins another."""
+        work = _Trimming(self._dirty, self._dirty_folders, self._journal)
+        self._dirty, self._dirty_folders, self._journal = {}, set(), None
+        if work.journal is not None:
+            work.journal.close()
+        return work
+
+    def _end_trimming(self) -> None:
+        """Waits for trimming that is on its way."""
+
+    def _trimmed(self, work: _Trimming) -> None:
+        self.syncs += work.syncs
+        for partition, error in work.failed:
+            self._spoil(partition, SyncFailed(_why(error)))
         crash_point("log.journal.trimmed")
-        self._journal = Journal(self.files, self.folder, self.next_generation, self._journal.path)
-        self.next_generation += 1
+        if work.journal is None or work.failed:
+            # A journal whose files could not be synced stays: the next start reads it.
+            return
+        if self._spare is None and work.journal.intact:
+            self._spare = work.journal.path
+        else:
+            self.files.delete(work.journal.path)
 
     def close(self) -> None:
-        """Closes all files; the journal is deleted, since a checkpoint came before."""
-        if self._journal is not None:
-            self._journal.close()
-            if not self._dirty:
-                self.files.delete(self._journal.path)
-            self._journal = None
+        """Closes all files. A checkpoint came before: what is left of journals is a spare one."""
+        if self._spare is not None:
+            self.files.delete(self._spare)
         self.opened.close_all()
 
 
@@ -319,6 +366,7 @@ class ThreadedWriter(Writer):
         super().__init__(*args, **kwargs)
         self._queue: SimpleQueue[Appending | _Job | None] = SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None
+        self._trimming: tuple[_Trimming, Future[None]] | None = None
         self._thread = Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -346,9 +394,26 @@ class ThreadedWriter(Writer):
     def _sync_all(self, handles: list[int]) -> Iterable[OSError | None]:
         if len(handles) == 1:
             return map(self._sync_one, handles)
+        return self._threads().map(self._sync_one, handles)
+
+    def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE, "log-sync")
-        return self._pool.map(self._sync_one, handles)
+            self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE + 1, "log-sync")
+        return self._pool
+
+    def _trim_beside(self) -> None:
+        # One at a time: a journal that fills faster than files are synced makes appends wait here.
+        self._end_trimming()
+        work = self._begin_trimming()
+        done = self._threads().submit(work.run, self.files)
+        self._trimming = (work, done)
+        done.add_done_callback(lambda _: self.tell(self._end_trimming))
+
+    def _end_trimming(self) -> None:
+        if self._trimming is not None:
+            (work, done), self._trimming = self._trimming, None
+            done.result()
+            self._trimmed(work)
 
     def _run(self) -> None:
         queue = self._queue
@@ -398,6 +463,14 @@ class InlineWriter(Writer):
     def _turn(self) -> None:
         self._scheduled = False
         self.work(self._items)
+
+
+def _sync_path(files: Files, path: str) -> None:
+    handle = files.open(path)
+    try:
+        files.sync(handle)
+    finally:
+        files.close(handle)
 
 
 def _settle(appends: Sequence[Appending]) -> None:
