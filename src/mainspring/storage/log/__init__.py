@@ -1,0 +1,37 @@
+"""The log: topics of ordered, durable records, in process and for every Kafka client at the same time.
+
+    log = Log(Path("data/log"), SystemClock())
+    await log.start()
+    position = await log.append("orders", b"...", key=b"customer-7")
+
+`Log` is imported when it is first asked for, so that naming this package costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mainspring.storage.log.consumer import LogConsumer
+    from mainspring.storage.log.errors import LogError
+    from mainspring.storage.log.moving import Moved, move_to_kafka, record_count
+    from mainspring.storage.log.service import Log, New, Transaction
+
+__all__ = ["Log", "LogConsumer", "LogError", "Moved", "New", "Transaction", "move_to_kafka", "record_count"]
+
+_ROOMS = {
+    "Log": "service",
+    "LogConsumer": "consumer",
+    "LogError": "errors",
+    "Moved": "moving",
+    "New": "service",
+    "Transaction": "service",
+    "move_to_kafka": "moving",
+    "record_count": "moving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

@@ -82,11 +82,12 @@ class KafkaConsumer:
         while not self._closed:
             if self._consumer is None:
                 await self._join()
+                continue
             if self._hand.too_late:
                 await self._look_again()
             if self._seeks:
                 await self._go()
-            if not self._read:
+            if not self._read and not self._closed:
                 await self._call(self._take)
             if self._read and not self._closed:
                 batch = self._read[: self._records_max]
@@ -125,6 +126,8 @@ class KafkaConsumer:
 
     async def _join(self) -> None:
         await self._log.make(self.topics)
+        if self._closed:
+            return
         self._loop = asyncio.get_running_loop()
         self._consumer = Consumer(
             self._log.settings

@@ -1,0 +1,63 @@
+"""`move`: from one machine's own engines to what stands behind the same ports on many."""
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from .options import read, with_config
+from .progress import progress
+
+
+@click.group()
+def move() -> None:
+    """Move what one machine holds to where many machines do, with everything verified.
+
+    \b
+    mainspring move log --to kafka://broker-1:9092
+    """
+
+
+@move.command("log")
+@click.option("--to", "target", required=True, help="Where to: kafka://host:port,…")
+@with_config
+def log(target: str, data: str | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
+    """Move all topics, records and positions of groups to a Kafka. Stop the server first.
+
+    Topics over there must not exist, or be empty. Nothing here is changed before all records have been read back and compared;
+    then the positions that live in the database are counted anew for that Kafka, and the server is started with it.
+
+    \b
+    mainspring move log --to kafka://broker-1:9092
+    mainspring up --set log=kafka://broker-1:9092
+    """
+    from mainspring.core.application import CannotStart, Mainspring
+    from mainspring.core.outbox.relay import Relay
+    from mainspring.core.ports import Database
+    from mainspring.core.problems import Problem
+    from mainspring.storage.log import Log, Moved, move_to_kafka, record_count
+
+    config = read(config_file, settings, data=data)
+    if config.log:
+        raise click.UsageError("`log` names a Kafka already: what is moved is this node's own log")
+
+    async def run() -> Moved:
+        async with Mainspring(["log"], config) as mainspring:
+            own = await mainspring.service(Log)
+            relay = await mainspring.service(Relay)
+            database: Database = await mainspring.service(cast(Any, Database))
+            with progress(f"moving to {target}", 2 * max(1, record_count(own))) as show:
+                total = record_count(own)
+                async with relay.at_rest():
+                    return await move_to_kafka(
+                        own, database, target, lambda what, done: show(done if what == "copied" else total + done)
+                    )
+
+    try:
+        moved = asyncio.run(run())
+    except (CannotStart, Problem, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(
+        f"moved {moved.topics} topics, {moved.records:,} records and {moved.groups} groups; now set log={target}"
+    )

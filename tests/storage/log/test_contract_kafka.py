@@ -1,0 +1,41 @@
+"""Apache Kafka behind the port: the suite that every adapter passes, on the real broker."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mainspring.core.clock import SystemClock
+from tests.core.log_contract import LogContract, PartitionedLogContract, World, tables
+from tests.fixtures_kafka import KafkaBroker
+from tests.needs import need_module
+
+need_module("confluent_kafka")
+
+
+@pytest.fixture
+async def world(database: Any, kafka: KafkaBroker) -> AsyncIterator[World]:
+    from confluent_kafka.cimpl import NewTopic
+
+    from mainspring.storage.log.apache import KafkaLog
+
+    await database.prepare("effects", tables)
+
+    async def opened() -> KafkaLog:
+        log = KafkaLog(f"kafka://{kafka.address}", SystemClock(), database)
+        await log.start()
+        return log
+
+    async def restart() -> KafkaLog:
+        await made.log.stop()
+        return await opened()
+
+    async def create_topic(topic: str, partitions: int) -> None:
+        made.log._admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
+
+    made = World(await opened(), database, restart, create_topic)
+    yield made
+    await made.log.stop()
+
+
+class TestKafkaLog(LogContract, PartitionedLogContract): ...
