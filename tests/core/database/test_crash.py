@@ -69,5 +69,6 @@ async def test_twenty_times_killed_while_writing_nothing_answered_is_lost_or_hal
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 async def test_two_hundred_times_killed_while_writing_nothing_answered_is_lost_or_half_there(tmp_path: Path) -> None:
     await check_after_crashes(tmp_path / "test.db", rounds=200, seed=2)

@@ -87,6 +87,7 @@ def test_acknowledged_links_survive_kill_9_and_no_code_is_given_twice(start_serv
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_200_rounds_of_kill_9_lose_no_acknowledged_link(start_server: StartServer) -> None:
     rounds_of_kill(start_server, 200)
 
@@ -207,6 +208,7 @@ async def test_clicks_are_counted_at_most_once_through_kill_9(start_server: Star
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 async def test_clicks_are_counted_at_most_once_through_200_kills(start_server: StartServer) -> None:
     await clicks_through_kills(start_server, 200)
 
