@@ -231,6 +231,23 @@ async def test_a_key_whose_request_was_cut_off_after_its_plan_is_carried_out_by_
     assert len(await house.items()) == 2
 
 
+async def test_a_key_is_known_after_a_restart_by_the_log_and_by_the_database(tmp_path: Path) -> None:
+    body, key = {"records": [{"value": "a"}, {"value": "b", "key": "k"}]}, {"idempotency-key": "k-1"}
+    answers = []
+    for _ in range(3):
+        async with embedded_database(tmp_path) as database:
+            log = Log(tmp_path / "log", SystemClock(), database)
+            await log.start()
+            if "orders" not in log.engine.topics:
+                await log.create_topic("orders", 3)
+            app = routes.application({Log: log, Database: database, Watchers: Watchers()}, None)
+            answers.append(await call(app, "POST", "/api/log/topics/orders/records", json=body, headers=key))
+            assert sum(one.high_watermark for one in log.engine.topics["orders"].partitions) == 2
+            await log.stop()
+    assert [one.json() for one in answers] == [answers[0].json()] * 3
+    assert [one.headers.get("idempotency-replayed") for one in answers] == [None, "true", "true"]
+
+
 @pytest.mark.parametrize(
     ("record", "status"),
     [
@@ -300,6 +317,8 @@ async def test_a_name_that_is_none_is_refused(house: House, name: str) -> None:
         ("POST", "/groups/g/offsets", {"topic": "orders", "to": "timestamp", "timestamp": "x"}, 422),
         ("POST", "/groups/g/offsets", {"topic": "orders", "to": "shift"}, 422),
         ("POST", "/groups/g/offsets", {"topic": "orders", "to": "latest", "by": 3}, 422),
+        ("POST", f"/groups/{'g' * 32_768}/offsets", {"topic": "orders", "to": "latest"}, 422),
+        ("POST", "/groups/a%00b/offsets", {"topic": "orders", "to": "latest"}, 422),
         ("POST", "/transactions/none/abort", None, 404),
     ],
 )
@@ -311,6 +330,7 @@ async def test_bad_input_is_a_problem_and_changes_nothing(
     assert answer.status == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert [one["name"] for one in (await house("GET", "/topics")).json()["items"]] == ["orders"]
+    assert (await house("GET", "/groups")).json()["items"] == []
 
 
 async def test_looking_makes_no_topic_of_the_coordinators(house: House) -> None:

@@ -183,7 +183,8 @@ async def segments(topic: str, query: PartitionQuery, log: Log) -> list[SegmentV
 @routes.get("/topics/{topic}/compaction", problems=(UnknownPartition,))
 async def compaction(topic: str, query: CompactionQuery, log: Log) -> CompactionView:
     """What compaction would keep of a partition. Nothing is changed."""
-    return await preview(log.engine.partition(topic, query.partition), active=query.active)
+    now_ms = log.clock.wall_ns() // 1_000_000
+    return await preview(log.engine.partition(topic, query.partition), now_ms, active=query.active)
 
 
 @routes.get("/groups")

@@ -17,13 +17,16 @@ from mainspring.core.problems import Conflict
 from mainspring.storage.log.groups.classic import ClassicGroup
 from mainspring.storage.log.groups.consumer import ConsumerGroup
 from mainspring.storage.log.groups.embedded import PROTOCOL_TYPE, read_assignment
-from mainspring.storage.log.groups.errors import GroupIdNotFound, NonEmptyGroup
+from mainspring.storage.log.groups.errors import GroupIdNotFound, InvalidGroupId, NonEmptyGroup
 from mainspring.storage.log.groups.messages import Partitions
 from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.service import Log
 
 if TYPE_CHECKING:
     from mainspring.storage.log.groups.coordinator import Group
+
+NAME_BYTES_MAX = 32_767
+"""As many as the protocol of Kafka has room for."""
 
 Where = tuple[str, int]
 Goal = Literal["earliest", "latest", "timestamp", "shift"]
@@ -122,8 +125,10 @@ async def reset(
 ) -> list[MovedView]:
     """Sets the group's positions in a topic; `amount` is the time in milliseconds, or by how much they shift.
 
-    Raises `NonEmptyGroup` while the group has members, and `UnknownPartition`, having moved nothing.
+    Raises `NonEmptyGroup` while the group has members, `UnknownPartition` and `InvalidGroupId`, having moved nothing.
     """
+    if len(name.encode()) > NAME_BYTES_MAX or "\0" in name:
+        raise InvalidGroupId(f"A group's name has at most {NAME_BYTES_MAX:,} bytes and no NUL")
     group = log.groups.find(name) if log.groups.topic.exists() and await log.groups.opened() else None
     if group is not None and not group.empty():
         raise NonEmptyGroup(f"The group {name!r} has members; end them first")

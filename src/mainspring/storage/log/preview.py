@@ -1,10 +1,12 @@
 """What compaction would keep of a partition, found by reading it, with nothing changed.
 
 Compaction keeps the last record of every key and drops what was written over, and what was aborted. It reads closed segments
-only, and nothing from the first open transaction on; a tombstone that it keeps goes once `delete.retention.ms` have passed.
+only, none that is younger than `min.compaction.lag.ms` or that an open transaction reaches into. A tombstone that it keeps goes
+once `delete.retention.ms` have passed.
 """
 
 import asyncio
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -65,7 +67,7 @@ class _One(msgspec.Struct, gc=False):
     size_bytes: int
 
 
-async def preview(partition: Partition, *, active: bool) -> CompactionView:
+async def preview(partition: Partition, now_ms: int, *, active: bool) -> CompactionView:
     """`active`: as if the newest segment were closed. Raises `LogError` where a batch cannot be read."""
     found: list[_One] = []
     offset, end = partition.log_start, partition.last_stable
@@ -76,10 +78,19 @@ async def preview(partition: Partition, *, active: bool) -> CompactionView:
         more, offset = await asyncio.to_thread(_records, fetched, offset)
         found += more
     bases = [segment.base for segment in partition.segments]
-    closed_before = end if active or not bases else bases[-1]
+    closed_before = end if active else _closed_before(partition, now_ms)
     made = await asyncio.to_thread(_judge, found, bases, closed_before)
     made.enabled, made.complete = partition.topic.config.is_compacted, offset >= end
     return made
+
+
+def _closed_before(partition: Partition, now_ms: int) -> int:
+    """Where the part ends that compaction would read: at the newest segment, or at one that is too young or unsettled."""
+    lag_ms = partition.topic.config.min_compaction_lag_ms
+    for segment, after in pairwise(partition.segments):
+        if after.base > partition.last_stable or (lag_ms and segment.max_timestamp > now_ms - lag_ms):
+            return segment.base
+    return partition.segments[-1].base if partition.segments else 0
 
 
 def _records(fetched: Fetched, offset: int) -> tuple[list[_One], int]:

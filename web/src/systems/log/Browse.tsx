@@ -59,7 +59,7 @@ export function Browse({ topic, partitions }: { topic: string; partitions: numbe
   }
   return (
     <Panel title="Browse" hint="Nothing is consumed: no group moves.">
-      <form onSubmit={submit}>
+      <form onSubmit={submit} style={{ marginBottom: "var(--mantine-spacing-sm)" }}>
         <Group gap="xs" align="flex-end">
           <Select label="Partition" data={[{ value: "", label: "all" }, ...numbered(partitions)]} value={partition} onChange={(one) => setPartition(one ?? "")} allowDeselect={false} searchable={partitions > 20} w={100} />
           <div>

@@ -195,7 +195,7 @@ const goals = [
   { value: "earliest", label: "the oldest record" },
   { value: "latest", label: "the newest" },
   { value: "timestamp", label: "a time" },
-  { value: "shift", label: "so many records on" },
+  { value: "shift", label: "so many on, or back" },
 ]
 
 function Reset({ group, path, onMoved }: { group: Group; path: string; onMoved: () => void }) {
@@ -232,7 +232,7 @@ function Reset({ group, path, onMoved }: { group: Group; path: string; onMoved: 
           <Select label="Partition" data={[{ value: "", label: "all" }, ...numbers]} value={partition} onChange={(one) => setPartition(one ?? "")} allowDeselect={false} w={90} />
           <Select label="To" data={goals} value={to} onChange={(one) => setTo(one ?? "earliest")} allowDeselect={false} style={{ flex: "1 1 160px" }} />
           {to === "timestamp" && <TextInput label="Time" type="datetime-local" step={1} value={time} onChange={(event) => setTime(event.currentTarget.value)} required />}
-          {to === "shift" && <NumberInput label="Records" description="back where negative" inputWrapperOrder={["label", "input", "description"]} value={by} onChange={setBy} allowDecimal={false} w={120} required />}
+          {to === "shift" && <NumberInput label="Records" value={by} onChange={setBy} allowDecimal={false} w={120} required />}
           <Button type="submit" loading={reset.busy} disabled={group.members.length > 0}>
             Set
           </Button>

@@ -18,8 +18,8 @@ export function Records({ records, decoding, testId }: { records: LogRecord[]; d
         <Table.Thead>
           <Table.Tr>
             <Table.Th w={40} />
-            <Table.Th w={100}>At</Table.Th>
-            <Table.Th w={150} visibleFrom="sm">
+            <Table.Th w={90}>At</Table.Th>
+            <Table.Th w={125} visibleFrom="sm">
               Time
             </Table.Th>
             <Table.Th w="20%">Key</Table.Th>
@@ -121,5 +121,5 @@ export function moment(ms: number): string {
   if (ms < 0) return "no time"
   const at = new Date(ms)
   const day = at.toDateString() === new Date().toDateString() ? "" : `${at.toLocaleDateString()} `
-  return day + at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 })
+  return day + at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" })
 }
