@@ -1,5 +1,6 @@
 """One script per client, run against the real Kafka and against us: what it sees must be the same."""
 
+import importlib
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,3 +41,9 @@ def test_confluent_kafka_sees_the_same_of_transactions(kafka: KafkaBroker, ours:
     from tests.storage.log.kafka.clients import confluent
 
     same(confluent.transactions, kafka, ours)
+
+
+@pytest.mark.parametrize("client", ["aio", "pure", "kcat", "kafkajs", "java"])
+def test_other_clients_see_the_same(kafka: KafkaBroker, ours: OurBroker, client: str) -> None:
+    script = importlib.import_module(f"tests.storage.log.kafka.clients.{client}")
+    same(script.run, kafka, ours)

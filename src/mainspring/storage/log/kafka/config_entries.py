@@ -21,6 +21,35 @@ TYPES = {
 }  # fmt: skip
 
 
+BROKER_NAMES = {
+    "cleanup.policy": "log.cleanup.policy",
+    "compression.gzip.level": "compression.gzip.level",
+    "compression.lz4.level": "compression.lz4.level",
+    "compression.type": "compression.type",
+    "compression.zstd.level": "compression.zstd.level",
+    "delete.retention.ms": "log.cleaner.delete.retention.ms",
+    "file.delete.delay.ms": "log.segment.delete.delay.ms",
+    "flush.messages": "log.flush.interval.messages",
+    "index.interval.bytes": "log.index.interval.bytes",
+    "local.retention.bytes": "log.local.retention.bytes",
+    "local.retention.ms": "log.local.retention.ms",
+    "max.compaction.lag.ms": "log.cleaner.max.compaction.lag.ms",
+    "max.message.bytes": "message.max.bytes",
+    "message.timestamp.after.max.ms": "log.message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms": "log.message.timestamp.before.max.ms",
+    "message.timestamp.type": "log.message.timestamp.type",
+    "min.cleanable.dirty.ratio": "log.cleaner.min.cleanable.ratio",
+    "min.compaction.lag.ms": "log.cleaner.min.compaction.lag.ms",
+    "min.insync.replicas": "min.insync.replicas",
+    "preallocate": "log.preallocate",
+    "retention.bytes": "log.retention.bytes",
+    "segment.bytes": "log.segment.bytes",
+    "segment.index.bytes": "log.index.size.max.bytes",
+    "unclean.leader.election.enable": "unclean.leader.election.enable",
+}
+"""What a topic's setting is called where it holds for all; those that have no such name show none."""
+
+
 class ConfigEntry(msgspec.Struct, frozen=True):
     """One setting of a resource. `synonyms` are (name, value, source), what holds first."""
 
@@ -50,14 +79,18 @@ class ConfigEntry(msgspec.Struct, frozen=True):
         }
 
 
-def topic_entries(config: Any) -> Iterator[ConfigEntry]:
-    """The settings of a topic by name. What was set for it alone, what the operator set for all, Kafka's default."""
+def topic_entries(config: Any, for_all: Mapping[str, str]) -> Iterator[ConfigEntry]:
+    """The settings of a topic by name: what was set for it alone, what the operator set `for_all`, Kafka's default."""
     for name, setting in sorted(SETTINGS.items()):
+        broker_name = BROKER_NAMES.get(name)
         synonyms: list[tuple[str, str | None, int]] = []
         if name in config.given:
             synonyms.append((name, config.given[name], DYNAMIC_TOPIC))
-        synonyms.append((name, setting.default, DEFAULT))
-        value, source = synonyms[0][1:]
+        if name in for_all:
+            synonyms.append((broker_name or name, for_all[name], STATIC_BROKER))
+        value, source = (synonyms[0][1], synonyms[0][2]) if synonyms else (setting.default, DEFAULT)
+        if broker_name is not None:
+            synonyms.append((broker_name, setting.default, DEFAULT))
         yield ConfigEntry(name, value, source, setting.kind, setting.help, tuple(synonyms))
 
 

@@ -62,7 +62,7 @@ def _entries(kind: int, name: str, context: Context) -> Iterator[ConfigEntry]:
     _authorize(kind, name, context, Operation.DESCRIBE_CONFIGS)
     state = context.broker.state.current
     if kind == TOPIC:
-        return topic_entries(_topic(name, context).config)
+        return topic_entries(_topic(name, context).config, context.broker.engine.settings.topic)
     if kind == BROKER:
         _check_broker(name, context)
         return _broker_entries(name, context)

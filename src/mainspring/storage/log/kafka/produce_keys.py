@@ -260,9 +260,10 @@ class Production(Later):
                 if refusal is not None:
                     self._placed.append((part.topic, part.partition, refusal))
                     continue
-                if asked.transactional_id is not None and transactions is not None and _is_transactional(part.records):
+                if transactions is not None and _is_transactional(part.records):
+                    # Without an id nobody would ever end what it opens: the coordinator refuses it.
                     admission = transactions.admit(
-                        asked.transactional_id,
+                        asked.transactional_id or "",
                         *_producer(part.records),
                         partition.topic.name,
                         part.partition,

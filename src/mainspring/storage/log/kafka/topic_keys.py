@@ -59,17 +59,17 @@ async def _create(asked: Any, context: Context, *, validate_only: bool) -> dict[
     charge(context, partitions)
     if validate_only:
         shown = check_topic(broker.engine, asked.name, partitions, config)
-        return {"num_partitions": partitions, "replication_factor": 1, "configs": _configs(shown)}
+        return {"num_partitions": partitions, "replication_factor": 1, "configs": _configs(shown, context)}
     topic = await broker.engine.create_topic(asked.name, partitions, config)
     may_see = context.allows(Operation.DESCRIBE_CONFIGS, Resource.TOPIC, asked.name)
-    described = {"num_partitions": partitions, "replication_factor": 1, "configs": _configs(topic.config)}
+    described = {"num_partitions": partitions, "replication_factor": 1, "configs": _configs(topic.config, context)}
     return {"topic_id": topic.id} | (described if may_see else {"topic_config_error_code": NotAuthorized.kafka_code})
 
 
-def _configs(config: Any) -> list[dict[str, Any]]:
+def _configs(config: Any, context: Context) -> list[dict[str, Any]]:
     return [
         {"name": one.name, "value": one.value, "config_source": one.source, "read_only": False, "is_sensitive": False}
-        for one in topic_entries(config)
+        for one in topic_entries(config, context.broker.engine.settings.topic)
     ]
 
 
