@@ -4,7 +4,7 @@
 names the ports it needs in its constructor; `core.wiring` passes the adapter that the configuration chose.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -149,16 +149,60 @@ class Log(Protocol):
     def consumer(self, group: str, topics: Sequence[str], batch_records_max: int = 500) -> Consumer: ...
 
 
+class Blob(msgspec.Struct, frozen=True):
+    """What is known of a blob beside its bytes. `etag` is strong and without quotes; times are microseconds UTC."""
+
+    name: str
+    size: int
+    etag: str
+    modified_us: int
+    content_type: str = ""
+    metadata: dict[str, str] = {}
+
+
+class BlobPage(msgspec.Struct, frozen=True):
+    """Blobs in the order of their names (without content type and metadata), and names rolled up at a delimiter."""
+
+    blobs: list[Blob]
+    prefixes: list[str]
+    next: str | None
+    """To be given as `after` for what follows; None where nothing does."""
+
+
 class Blobs(Protocol):
-    """Named immutable bytes."""
+    """Named bytes of any size, replaced whole. A name is parts of letters, digits and `-_.=+@` joined by slashes, at most
+    1,024 bytes; no part is empty, `.` or `..`. What was answered is durable, and every later call sees it."""
 
-    async def put(self, name: str, body: bytes, content_type: str = "application/octet-stream") -> str:
-        """Stores `body` durably and gives its strong ETag."""
+    async def put(
+        self,
+        name: str,
+        body: bytes | AsyncIterable[bytes],
+        content_type: str = "application/octet-stream",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        if_absent: bool = False,
+        if_match: str | None = None,
+    ) -> Blob:
+        """Stores `body` in the place of what had its name. Of many who put `if_absent`, or `if_match` the same ETag, exactly
+        one succeeds; the others get `PreconditionFailed`. Raises `Invalid` for a name that is none."""
 
-    async def get(self, name: str) -> bytes:
+    async def get(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes [start, stop) of a blob, which must fit into memory. Raises `KeyError` where there is none."""
+
+    def stream(self, name: str) -> AsyncIterator[bytes]:
+        """A blob's bytes in chunks, of one version of it. Raises `KeyError` where there is none."""
+
+    async def head(self, name: str) -> Blob:
         """Raises `KeyError` where there is none."""
 
-    async def delete(self, name: str) -> None: ...
+    async def delete(self, name: str) -> None:
+        """Deletes a blob; nothing where there is none."""
+
+    async def list(self, prefix: str = "", after: str = "", *, delimiter: str = "", count: int = 1000) -> BlobPage:
+        """Blobs whose names begin with `prefix` and come after `after`; at most 1,000 of them and of common prefixes."""
+
+    async def presign(self, name: str, expires_s: int = 3600, method: str = "GET") -> str:
+        """A URL by which whoever has it can GET or PUT the blob until it expires, after at most seven days."""
 
 
 class Cache(Protocol):
