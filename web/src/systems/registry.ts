@@ -9,6 +9,7 @@ const pages: Record<string, () => Promise<System>> = {
   limiter: () => import("./limiter"),
   links: () => import("./links"),
   log: () => import("./log"),
+  objects: () => import("./objects"),
 }
 
 const loaded = new Map<string, Promise<System>>()

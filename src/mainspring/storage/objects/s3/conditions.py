@@ -50,16 +50,18 @@ class Context:
             self._known[key] = self._gather(key)
         return self._known[key]
 
-    def filled(self, text: str) -> str:
-        """`text` with its policy variables; one without a value stays, and then matches nothing that is real."""
-
-        def value(found: "re.Match[str]") -> str:
-            if found[1] in ("*", "?", "$"):
-                return found[1]
-            values = self.get(found[1].partition(",")[0].strip().lower())
-            return values[0] if values and len(values) == 1 else found[0]
-
-        return _VARIABLE.sub(value, text)
+    def filled(self, text: str) -> str | None:
+        """`text` with its policy variables; None, which matches nothing, where one has no value or several."""
+        parts: list[str] = []
+        at = 0
+        for found in _VARIABLE.finditer(text):
+            name = found[1].partition(",")[0].strip().lower()
+            values = (name,) if name in ("*", "?", "$") else self.get(name)
+            if not values or len(values) != 1:
+                return None
+            parts += (text[at : found.start()], values[0])
+            at = found.end()
+        return "".join([*parts, text[at:]])
 
 
 Test = Callable[[Context], bool]
@@ -112,7 +114,9 @@ def _test(operator: str, key: str, values: list[str]) -> Test:
         given = context.get(key)
         if not given:
             return if_absent
-        compares = fixed if fixed is not None else [make(context.filled(value)) for value in values]
+        compares = fixed
+        if compares is None:
+            compares = [make(text) for text in map(context.filled, values) if text is not None]
         if quantifier:
             return quantify(any(compare(one) for compare in compares) is not negated for one in given)
         return any(compare(one) for compare in compares for one in given) is not negated

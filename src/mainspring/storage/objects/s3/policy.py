@@ -164,7 +164,7 @@ def _resources(read: dict[str, Any], bucket: str | None) -> Matches:
     def test(asked: Asked) -> bool:
         resource = asked.resource
         found = any(match(resource) for match in fixed) or any(
-            pattern(asked.context.filled(name))(resource) for name in varying
+            pattern(text)(resource) for text in map(asked.context.filled, varying) if text is not None
         )
         return found is not negated
 
