@@ -218,7 +218,14 @@ class Mainspring:
         from .backup import backup
 
         database: Database = await self._wiring.get(Database)
-        saved = await backup(database, Path(str(request["target"])), data=Path(self.config.data), clock=self.clock)
+        kept = await self._log_port.kept()
+        saved = await backup(
+            database,
+            Path(str(request["target"])),
+            data=Path(self.config.data),
+            kept=[] if kept is None else [kept],
+            clock=self.clock,
+        )
         return {"files": len(saved.files), "size_bytes": saved.size_bytes, "created_at": saved.created_at}
 
 

@@ -10,9 +10,10 @@ asks for it, an event waits in the outbox, or its folder shows that it has been 
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .clock import Clock
@@ -25,6 +26,9 @@ from .ports import Database, Log
 from .systems import Systems
 from .telemetry import Metrics
 from .wiring import Wiring
+
+if TYPE_CHECKING:
+    from .backup import Kept
 
 
 class LogPort:
@@ -57,6 +61,15 @@ class LogPort:
                     reason.cancel()
         log: Log = await self._wiring.get(Log)
         return log
+
+    async def kept(self) -> "Kept | None":
+        """The log's files as a backup needs them; None where it keeps none here."""
+        if self._provider is None or self._provider[1].scheme or not self._folder.exists():
+            return None
+        if self._provider[0].missing_extra():
+            return None  # so nobody writes there
+        log = await self._wiring.get(Log)
+        return _KeptLog(self._provider[0].name, log, await self._wiring.get(Relay))
 
     @property
     def _folder(self) -> Path:
@@ -105,6 +118,21 @@ class LogPort:
 
     async def _outbox(self, outbox: OutboxLog) -> Log:
         return outbox
+
+
+class _KeptLog:
+    """The log and its relay, for a backup."""
+
+    def __init__(self, folder: str, log: Any, relay: Relay) -> None:
+        self.folder = folder
+        self.image = log.image
+        self._log, self._relay = log, relay
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """No event is relayed and no position moves but in the database."""
+        async with self._relay.at_rest(), self._log.commits.closed():
+            yield
 
 
 def _log_specs(found: Iterable[Manifest]) -> Iterator[tuple[Manifest, PortSpec]]:

@@ -5,8 +5,8 @@ from PostgreSQL, as one file for each table; so are the configuration and keys o
 its final name is complete. Restoring checks every file before it touches anything.
 """
 
-from mainspring.core.backup.container import BackupError, Manifest, Progress, Stored, check
+from mainspring.core.backup.container import BackupError, Image, Kept, Manifest, Prefix, Progress, Stored, check
 from mainspring.core.backup.restoring import restore
 from mainspring.core.backup.saving import backup
 
-__all__ = ["BackupError", "Manifest", "Progress", "Stored", "backup", "check", "restore"]
+__all__ = ["BackupError", "Image", "Kept", "Manifest", "Prefix", "Progress", "Stored", "backup", "check", "restore"]

@@ -4,9 +4,11 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import msgspec
 
@@ -32,6 +34,34 @@ class Stored(msgspec.Struct, frozen=True):
     size_bytes: int
     sha256: str
     mode: int = 0o600
+
+
+class Prefix(msgspec.Struct, frozen=True):
+    """The first bytes of a file that may go on growing (all of it where `size_bytes` is None), and its name in a backup."""
+
+    path: Path
+    name: str
+    size_bytes: int | None = None
+
+
+class Image(Protocol):
+    """What a system that keeps files of its own held at one moment; they stay as they were until `drop`."""
+
+    files: list[Prefix]
+
+    def drop(self) -> None: ...
+
+
+class Kept(Protocol):
+    """A system that keeps files of its own in the data folder's `folder`, and writes them while it runs."""
+
+    folder: str
+
+    def at_rest(self) -> AbstractAsyncContextManager[None]:
+        """Meanwhile nothing is written there that follows from rows of the database, or that rows will follow from."""
+
+    def image(self) -> Image:
+        """What it holds now. On the event loop, without waiting."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -68,18 +98,19 @@ class Writer:
         self.folder = folder
         self.files: list[Stored] = []
 
-    def add(self, path: str, source: Path, progress: Progress) -> None:
-        """Copies a file into the backup."""
+    def add(self, path: str, source: Path, progress: Progress, size_bytes: int | None = None) -> None:
+        """Copies a file into the backup, or its first bytes."""
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         sha256, done_bytes = hashlib.sha256(), 0
         with source.open("rb") as read, target.open("wb") as written:
             found = os.fstat(read.fileno())
-            while chunk := read.read(CHUNK_BYTES):
+            wanted_bytes = sys.maxsize if size_bytes is None else size_bytes
+            while chunk := read.read(min(CHUNK_BYTES, wanted_bytes - done_bytes)):
                 written.write(chunk)
                 sha256.update(chunk)
                 done_bytes += len(chunk)
-                progress(path, done_bytes, max(done_bytes, found.st_size))
+                progress(path, done_bytes, max(done_bytes, min(found.st_size, wanted_bytes)))
             written.flush()
             os.fsync(written.fileno())
         self.files.append(Stored(path, done_bytes, sha256.hexdigest(), found.st_mode & 0o777))

@@ -96,7 +96,7 @@ class LogConsumer:
         if self._hand.is_stored:
             await self._log.write(self.commit_in)
         elif ends := self._hand.ends:
-            async with self._log.commits_held:
+            async with self._log.commits.passing():
                 await self._member.commit(ends)
             self.passed(ends)
 
@@ -257,7 +257,7 @@ class LogConsumer:
         if not owned or self._member is None:
             return
         try:
-            async with self._log.commits_held:
+            async with self._log.commits.passing():
                 await self._member.commit(owned)
         except Problem as error:
             _log.debug("the lag of %s is not up to date: %s", self.group, error)

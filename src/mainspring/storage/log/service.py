@@ -23,11 +23,13 @@ from mainspring.core.telemetry import Metrics
 from mainspring.storage.log.consumer import Callback, LogConsumer
 from mainspring.storage.log.engine import Engine
 from mainspring.storage.log.errors import InvalidTopic, MessageTooLarge, TopicExists, UnknownPartition
+from mainspring.storage.log.gate import Gate
 from mainspring.storage.log.groups.consumer import LEAVES, ConsumerGroup
 from mainspring.storage.log.groups.errors import GroupIdNotFound, UnknownMemberId
 from mainspring.storage.log.groups.messages import ConsumerHeartbeat
 from mainspring.storage.log.groups.service import Groups
 from mainspring.storage.log.groups.settings import GroupSettings
+from mainspring.storage.log.image import Image
 from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS
 from mainspring.storage.log.model import Appending
 from mainspring.storage.log.partitioner import partition_of
@@ -79,8 +81,8 @@ class Log:
         self.engine = Engine(self.directories, clock, settings, metrics=metrics, random=self._random)
         self.groups = Groups(self.engine, clock, groups or GroupSettings(), self._random)
         self.transactions = Transactions(self.engine, self.groups, clock, random=self._random)
-        self.commits_held = asyncio.Lock()
-        """Held for a moment by each commit of a position outside of the database, and by a backup."""
+        self.commits = Gate()
+        """Every commit of a position outside of the database passes here; a backup closes it for a moment."""
         self._database = database
         self._consumers: set[LogConsumer] = set()
         self._bytes_max: int = default_values(self.engine.settings.topic)["max.message.bytes"]
@@ -302,6 +304,12 @@ class Log:
             transaction = Transaction(self, inner)
             yield transaction
         transaction.committed()
+
+    # Backups
+
+    def image(self) -> Image:
+        """What the log holds now, for a backup. On the event loop."""
+        return Image(self.engine, self.directories)
 
     # The relay's destination
 
