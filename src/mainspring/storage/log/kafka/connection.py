@@ -16,6 +16,7 @@ from mainspring.storage.log.kafka import codec
 from mainspring.storage.log.kafka.broker import Broker
 from mainspring.storage.log.kafka.codec import Malformed
 from mainspring.storage.log.kafka.frames import Frames
+from mainspring.storage.log.kafka.quotas import REQUEST
 from mainspring.storage.log.kafka.refusals import Disconnect, failure_code
 from mainspring.storage.log.kafka.registry import ApiKey, Context, Entry, Later, Raw, table
 from mainspring.storage.log.kafka.session import Session
@@ -52,7 +53,7 @@ class Connection(asyncio.BufferedProtocol):
     """`shared` is the listener's receive memory."""
 
     __slots__ = (
-        "_broker", "_closing", "_frames", "_going", "_muted", "_paused", "_produces", "_room", "_session", "_slots",
+        "_broker", "_busy_ns", "_closing", "_frames", "_going", "_muted", "_paused", "_produces", "_room", "_session", "_slots",
         "_table", "_transport", "_unread", "_unread_bytes", "_writable", "active_ns",
     )  # fmt: skip
 
@@ -70,6 +71,7 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
         self._closing = False
         self._going = False
+        self._busy_ns = 0
         self.active_ns = broker.clock.mono_ns()
 
     # What the loop calls.
@@ -86,6 +88,9 @@ class Connection(asyncio.BufferedProtocol):
         if not self._room.enter(self, self._session.address):
             self._closing = True
             transport.abort()
+            return
+        if wait_ms := self._broker.quotas.connection_wait_ms(self._session.address):
+            self._mute(wait_ms)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._frames.room()
@@ -136,14 +141,16 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._going = True
         try:
-            unread = self._unread
+            unread, mono_ns = self._unread, self._broker.clock.mono_ns
             while unread and self._writable and not self._muted and not self._closing:
                 frame = unread[0]
                 if self._slots and not self._runs_ahead(frame):
                     break
                 unread.popleft()
                 self._unread_bytes -= len(frame)
+                begun_ns = mono_ns()
                 self._begin(frame)
+                self._busy_ns = mono_ns() - begun_ns
         except (Malformed, Disconnect) as error:
             self._close(str(error))
         finally:
@@ -205,6 +212,8 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse_malformed(context, malformed)
             return
         self._broker.counted(entry.key)
+        if self._broker.quotas.limited:
+            self._charge(context)
         slot = _Slot(context)
         self._slots.append(slot)
         if key == ApiKey.PRODUCE:
@@ -218,6 +227,11 @@ class Connection(asyncio.BufferedProtocol):
             self._failed(slot, error)
             return
         self._await(slot, answer)
+
+    def _charge(self, context: Context) -> None:
+        """Counts the time that the request before took of our loop, in percents of a second."""
+        percents = self._busy_ns / 10_000_000
+        context.throttle_ms = self._broker.quotas.charge(REQUEST, context.principal, context.client_id, percents)
 
     def _begin_raw(self, frame: memoryview) -> None:
         """A message of a login that began with version 0 of SaslHandshake: it has no header, and neither has its answer."""

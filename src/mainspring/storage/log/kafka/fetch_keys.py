@@ -219,7 +219,8 @@ class Fetching(Later):
             if one.size and turn.session is not None:
                 turn.session.sent(one.wanted)
         if context.broker.quotas.limited:
-            context.throttle_ms = context.broker.quotas.charge(FETCH, context.principal, context.client_id, size)
+            wait_ms = context.broker.quotas.charge(FETCH, context.principal, context.client_id, size)
+            context.throttle_ms = max(context.throttle_ms, wait_ms)
         return write(context, turn, found)
 
 

@@ -234,7 +234,8 @@ def produce(request: Raw, context: Context) -> Answer | Awaitable[Answer | None]
     asked = read(request.frame, request.at, context.api_version)
     broker = context.broker
     if broker.quotas.limited:
-        context.throttle_ms = broker.quotas.charge(PRODUCE, context.principal, context.client_id, len(request.frame))
+        wait_ms = broker.quotas.charge(PRODUCE, context.principal, context.client_id, len(request.frame))
+        context.throttle_ms = max(context.throttle_ms, wait_ms)
     return Production(asked, context).begin()
 
 
