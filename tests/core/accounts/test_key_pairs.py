@@ -24,7 +24,7 @@ async def test_a_pair_signs_for_its_tokens_account_until_the_token_is_revoked(ac
     pair = await accounts.key_pairs.find(access_key_of(made.token.id))
     assert pair is not None
     assert pair.secret_key == secret_key_of(digest(made.secret))
-    assert len(pair.secret_key) == 40
+    assert len(pair.secret_key) == 40 and pair.secret_key.isalnum()
     assert (pair.caller.account_id, pair.caller.scopes, pair.owner) == (1, {"objects:read"}, True)
     assert await accounts.key_pairs.named(1, "backup") == pair
     await accounts.revoke_token(OPERATOR, made.token.id)

@@ -7,8 +7,9 @@ database can sign. A pair that was found is remembered for 0.4 s, as callers are
 """
 
 import hmac
-from base64 import b32decode, b32encode, urlsafe_b64encode
+from base64 import b32decode, b32encode
 from hashlib import sha256
+from string import ascii_letters, digits
 
 import msgspec
 
@@ -19,6 +20,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.ports import Connection, Database
 
 PREFIX = "AKIA"
+SECRET_LETTERS = ascii_letters + digits
 REMEMBERED_NS = 400_000_000
 REMEMBERED_MAX = 10_000
 
@@ -114,5 +116,10 @@ def token_of(access_key: str) -> int | None:
 
 
 def secret_key_of(hashed: bytes) -> str:
-    """Forty letters, from what is stored of a token's secret."""
-    return urlsafe_b64encode(hmac.digest(hashed, b"secret key of a key pair", "sha256")[:30]).decode()
+    """Forty letters and digits, from what is stored of a token's secret: nothing that a shell or an option would read."""
+    number = int.from_bytes(hmac.digest(hashed, b"secret key of a key pair", "sha256"))
+    letters = []
+    for _ in range(40):
+        number, one = divmod(number, len(SECRET_LETTERS))
+        letters.append(SECRET_LETTERS[one])
+    return "".join(letters)
