@@ -4,6 +4,7 @@ import datetime
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from cryptography.x509.oid import NameOID
 from mainspring.storage.log.kafka.registry import ApiKey
 from mainspring.storage.log.kafka.settings import KafkaSettings
 from mainspring.storage.log.kafka.users import UsersFileInvalid, take_in
+from mainspring.storage.log.records import Record, build
 from tests.fixtures_kafka import OurBroker
-from tests.storage.log.kafka.topics import BATCH, fetched, make_topic, parts, produce
+from tests.storage.log.kafka.topics import BATCH, NOW_MS, fetched, make_topic, parts, produce
 from tests.storage.log.kafka.wire import Wire, answer_of, framed, request
 
 PATIENCE_S = 60.0
@@ -241,7 +243,7 @@ def test_a_users_file_that_makes_no_sense_is_refused(tmp_path: Path, ours: OurBr
         file = tmp_path / "users.toml"
         file.write_text(text)
         with pytest.raises(UsersFileInvalid):
-            ours.call(lambda: take_in(file, ours.broker.state))
+            ours.call(partial(take_in, file, ours.broker.state))
 
 
 class Authority:
@@ -369,14 +371,14 @@ def test_what_a_client_says_of_itself_becomes_a_metric(ours: OurBroker) -> None:
         assert wire.call(ApiKey.PUSH_TELEMETRY, 0, **push, **ids).error_code == 0
         assert wire.call(ApiKey.PUSH_TELEMETRY, 0, **push, **ids).error_code == 89
         assert wire.call(ApiKey.PUSH_TELEMETRY, 0, **push, subscription_id=5, terminating=False).error_code == 117
-        assert 'kafka_client_metric{client="wire",name="latency.avg"} 1.5' in ours.broker.metrics.scrape()[0].decode()
+        assert 'kafka_client_metric{client="wire",name="latency.avg"} 1.5' in ours.broker.metrics.exposition().decode()
 
 
-def test_a_frame_before_login_has_no_say_in_what_comes_after(make_ours: Make, tmp_path: Path) -> None:
+def test_after_its_login_a_client_may_send_large_frames(make_ours: Make, tmp_path: Path) -> None:
     broker = guarded(make_ours, tmp_path)
     with Wire(broker.port) as wire:
         assert login(wire, "root", "root-secret") == 0
         make_topic(wire, "large", max_message_bytes="5000000")
         wire.send(request(ApiKey.METADATA, 1, 5, topics=None))
         assert answer_of(ApiKey.METADATA, 1, wire.frame())[0] == 5
-        assert produce(wire, BATCH + bytes(600_000), "large") != 0
+        assert produce(wire, build([Record(NOW_MS, None, b"x" * 600_000)]), "large") == 0
