@@ -18,6 +18,7 @@ COMMANDS = {
     "backup": ("backup", "Save everything while it runs"),
     "restore": ("backup", "Put a backup into an empty data folder"),
     "move": ("move", "Move what one machine holds to where many machines do"),
+    "objects": ("objects", "Prove that a bucket reads back, with a signed report"),
     "limiter": ("limiter", "Try a limit on a recorded access log"),
     "bench": ("bench", "Measure systems beside their peers in the same run"),
     "simulate": ("simulate", "Play seeded histories with faults and check the promises"),

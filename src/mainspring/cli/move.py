@@ -16,6 +16,7 @@ def move() -> None:
 
     \b
     mainspring move log --to kafka://broker-1:9092
+    mainspring move blobs --to s3://bucket/prefix
     """
 
 
@@ -61,3 +62,36 @@ def log(target: str, data: str | None, config_file: Path | None, settings: tuple
     click.echo(
         f"moved {moved.topics} topics, {moved.records:,} records and {moved.groups} groups; now set log={target}"
     )
+
+
+@move.command("blobs")
+@click.option("--to", "target", required=True, help="Where to: s3://bucket/prefix?endpoint=…&region=…")
+@click.option("--bucket", default="", help="Another bucket than the one of this node's own blobs.")
+@with_config
+def blobs(target: str, bucket: str, data: str | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
+    """Move all blobs to a bucket of an S3, which must exist. Stop the server first.
+
+    Each is read back and compared. Nothing here is changed, and running it again goes on where it was.
+
+    \b
+    mainspring move blobs --to "s3://backups/blobs?endpoint=https://s3.example.org&region=eu-west-1"
+    """
+    from mainspring.core.application import CannotStart, Mainspring
+    from mainspring.core.problems import Problem
+    from mainspring.storage.objects import CloudBlobs, Moved, ObjectBlobs, Objects, move_blobs, total_bytes
+
+    config = read(config_file, settings, data=data)
+
+    async def run() -> Moved:
+        over_there = CloudBlobs(target)
+        async with Mainspring(["objects"], config) as mainspring:
+            objects = await mainspring.service(Objects)
+            source = ObjectBlobs(objects, bucket) if bucket else ObjectBlobs(objects)
+            with progress("moving blobs", max(1, await total_bytes(source))) as show:
+                return await move_blobs(source, over_there, show)
+
+    try:
+        moved = asyncio.run(run())
+    except (CannotStart, Problem, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"moved {moved.blobs:,} blobs, {moved.size_bytes:,} bytes; {moved.sent:,} were not there yet")

@@ -233,6 +233,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "objects"):
+            self.run(self.objects.upkeep.heal())
             self.run(assert_consistent(self.objects))
             for key, versions in self.model.keys.items():
                 for one in versions:

@@ -6,16 +6,43 @@ The face is light: its names are loaded when they are first used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mainspring.storage.objects.blobs import ObjectBlobs
+    from mainspring.storage.objects.cloud import CloudBlobs
     from mainspring.storage.objects.model import Bucket, Checksum, Lock, LockDefault, Object
+    from mainspring.storage.objects.moving import Moved, total_bytes
+    from mainspring.storage.objects.moving import move as move_blobs
+    from mainspring.storage.objects.proof import Report, is_genuine, prove
     from mainspring.storage.objects.service import Objects
     from mainspring.storage.objects.settings import ObjectsSettings
 
-__all__ = ["Bucket", "Checksum", "Lock", "LockDefault", "Object", "Objects", "ObjectsSettings"]
+__all__ = [
+    "Bucket",
+    "Checksum",
+    "CloudBlobs",
+    "Lock",
+    "LockDefault",
+    "Moved",
+    "Object",
+    "ObjectBlobs",
+    "Objects",
+    "ObjectsSettings",
+    "Report",
+    "is_genuine",
+    "move_blobs",
+    "prove",
+    "total_bytes",
+]
 
 _HOMES = {
-    "Objects": "service",
-    "ObjectsSettings": "settings",
-    **dict.fromkeys(("Bucket", "Checksum", "Lock", "LockDefault", "Object"), "model"),
+    "CloudBlobs": ("cloud", "CloudBlobs"),
+    "ObjectBlobs": ("blobs", "ObjectBlobs"),
+    "Objects": ("service", "Objects"),
+    "ObjectsSettings": ("settings", "ObjectsSettings"),
+    "Moved": ("moving", "Moved"),
+    "move_blobs": ("moving", "move"),
+    "total_bytes": ("moving", "total_bytes"),
+    **{name: ("proof", name) for name in ("Report", "is_genuine", "prove")},
+    **{name: ("model", name) for name in ("Bucket", "Checksum", "Lock", "LockDefault", "Object")},
 }
 
 
@@ -25,4 +52,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{home[0]}"), home[1])

@@ -7,6 +7,7 @@
 A file goes only when no reader is left that began before: what it reads may have been deleted since.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -71,6 +72,8 @@ class Usage(msgspec.Struct):
 class Compaction:
     def __init__(self, engine: Engine, healing: Healing) -> None:
         self.given_back_bytes = 0
+        self._holds = 0
+        self._working = asyncio.Lock()
         self._engine = engine
         self._store = engine.store
         self._database = engine.database
@@ -96,8 +99,25 @@ class Compaction:
             after = rows[-1][0].id
         return usage
 
+    async def hold(self) -> None:
+        """Gives nothing back from here on, until `let_go` has been called as often."""
+        self._holds += 1
+        async with self._working:
+            pass  # a round that was running has ended
+
+    def hold_on(self) -> None:
+        """Like `hold`, for who is between a `hold` and its `let_go`."""
+        self._holds += 1
+
+    def let_go(self) -> None:
+        self._holds -= 1
+
     async def compact(self) -> int:
         """One round: repacks sparse pages, rewrites segments that are more than half dead; gives the bytes given back."""
+        async with self._working:
+            return 0 if self._holds else await self._compact()
+
+    async def _compact(self) -> int:
         before = self.given_back_bytes
         self._remove_doomed()
         quiet = self._quiet()
@@ -120,6 +140,10 @@ class Compaction:
     async def reclaim(self) -> int:
         """Gives back what lies beside the rows in segments noted as being written and not written any more. Gives how
         many were looked through."""
+        async with self._working:
+            return 0 if self._holds else await self._reclaim()
+
+    async def _reclaim(self) -> int:
         noted = set(await self._database.read(references.begun_segments))
         if self._engine.readers:
             return 0  # they may be reading what has been deleted since
@@ -138,20 +162,28 @@ class Compaction:
                         extents[place.disk, place.segment].append((place.offset, _extent_of(stripe)))
             after = rows[-1][0].id
         for where, found in extents.items():
-            await self._store.run(self._clear_beside, where, sorted(found))
+            try:
+                self.given_back_bytes += await self._store.run(self._clear_beside, where, sorted(found))
+            except OSError as error:
+                log.warning("segment %d of disk %d cannot be cleared: %s", where[1], where[0], error)
+                continue
             crash_point("objects.reclaim.cleared")
             await self._database.write(references.end_segment, *where)
         return len(extents)
 
-    def _clear_beside(self, where: Where, extents: Iterable[tuple[int, int]]) -> None:
+    def _clear_beside(self, where: Where, extents: Iterable[tuple[int, int]]) -> int:
+        """Gives how many bytes of the file belonged to nobody."""
         disk, number = self._store.disks[where[0]], where[1]
-        size, at = disk.segments[number].size, 0
+        size, at, cleared = disk.segments[number].size, 0, 0
         for offset, length in extents:
             if offset > at:
                 disk.punch(number, at, offset - at)
+                cleared += offset - at
             at = max(at, offset + length)
         if at < size:
             disk.truncate(number, at)
+            cleared += size - at
+        return cleared
 
     def _exists(self, where: Where) -> bool:
         return where[1] in self._store.disks[where[0]].segments

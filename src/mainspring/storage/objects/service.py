@@ -43,6 +43,7 @@ from mainspring.storage.objects.model import (
 )
 from mainspring.storage.objects.moves import Changes, Operation, Source
 from mainspring.storage.objects.reading import Reader, resolve_range
+from mainspring.storage.objects.saving import KeptObjects
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.staging import Staged, StagedPut, Staging, Wish, profile_of
 from mainspring.storage.objects.upkeep import Upkeep
@@ -108,6 +109,10 @@ class Objects:
     async def compact(self) -> None:
         """A job: gives dead bytes back."""
         await self.upkeep.compact()
+
+    def kept(self, home: Path) -> KeptObjects:
+        """What a backup needs; `home` is the store's folder in the data folder."""
+        return KeptObjects(self._engine, self.upkeep.compaction, home)
 
     def now_us(self) -> int:
         return self.clock.wall_ns() // 1000

@@ -116,9 +116,11 @@ class Upkeep:
             pass
 
     async def compact(self) -> int:
-        """Gives dead bytes back, those of crashes as well; gives how many bytes of segments went."""
+        """Gives dead bytes back, those of crashes as well; gives how many."""
+        before = self.compaction.given_back_bytes
         await self.compaction.reclaim()
-        return await self.compaction.compact()
+        await self.compaction.compact()
+        return self.compaction.given_back_bytes - before
 
     async def usage(self) -> Usage:
         return await self.compaction.usage()
