@@ -139,6 +139,7 @@ class SqliteConnection:
         self._plans = plans
         self._lookup = plans.get
         self._cursor = raw.cursor
+        self._emit = raw.cursor().execute
         self._clock = clock
         self._writes = writes
 
@@ -194,7 +195,7 @@ class SqliteConnection:
             self._refuse(None)
         try:
             packed = encode_headers(headers) if headers else None
-            self._cursor().execute(EMIT, (topic, key, value, packed, self._clock.wall_ns() // 1000))
+            self._emit(EMIT, (topic, key, value, packed, self._clock.wall_ns() // 1000))
         except Exception as error:
             self._fail(error)
         self.topics.add(topic)

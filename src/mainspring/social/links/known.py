@@ -18,6 +18,8 @@ from mainspring.social.links.tables import link
 
 TOPIC = "links.changed"
 
+_LONG = 1 << 63
+
 ALL_CODES = sa.select(link.c.domain_id, link.c.code)
 
 
@@ -93,4 +95,7 @@ def _holds(hashes: memoryview, wanted: int) -> bool:
 
 
 def hash_of(domain_id: int, code: str) -> int:
-    return int.from_bytes(blake2s(f"{domain_id}/{code}".encode()).digest()[:8], "big")
+    """64 bits. Up to seven bytes of the default domain, as most codes are, stand for themselves; all others are above them."""
+    if not domain_id and len(word := code.encode()) < 8:
+        return int.from_bytes(word, "big")
+    return int.from_bytes(blake2s(f"{domain_id}/{code}".encode()).digest()[:8], "big") | _LONG

@@ -98,7 +98,7 @@ class Links:
                 outbox,
                 clock,
                 topics=[TOPIC],
-                version=2,
+                version=3,
                 folder=folder,
                 metrics=metrics,
             )
