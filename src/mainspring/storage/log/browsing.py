@@ -88,8 +88,8 @@ async def browse(
             fetched = partition.read(offset, READ_BYTES, committed=isolation == "read_committed")
             if not fetched.buffers:
                 break
-            room = _Room(records_max - len(found), SCANNED_RECORDS_MAX - scanned, ANSWER_BYTES_MAX - found_bytes)
-            sifted = await asyncio.to_thread(_sift, fetched, offset, index, where, room)
+            room = Room(records_max - len(found), SCANNED_RECORDS_MAX - scanned, ANSWER_BYTES_MAX - found_bytes)
+            sifted = await sift(fetched, offset, index, where, room)
             found += [(index, read) for read in sifted.taken]
             scanned += sifted.scanned
             scanned_bytes += fetched.size_bytes
@@ -101,28 +101,36 @@ async def browse(
     return Leaf(found, scanned, None)
 
 
-class _Room(NamedTuple):
+class Room(NamedTuple):
+    """How many records may be taken and how many looked at, and the bytes of those taken after which to end."""
+
     records: int
     scanned: int
     bytes: int
 
 
-class _Sifted(NamedTuple):
+class Sifted(NamedTuple):
+    """`next_offset` is that of the first record that was not looked at."""
+
     taken: list[Read]
     taken_bytes: int
     scanned: int
     next_offset: int
 
 
-def _sift(fetched: Fetched, offset: int, index: int, where: Filter | None, room: _Room) -> _Sifted:
-    """In a thread: batches are expanded and values read there."""
+async def sift(fetched: Fetched, offset: int, index: int, where: Filter | None, room: Room) -> Sifted:
+    """The records from `offset` on that fit. In a thread: batches are expanded and values read there."""
+    return await asyncio.to_thread(_sift, fetched, offset, index, where, room)
+
+
+def _sift(fetched: Fetched, offset: int, index: int, where: Filter | None, room: Room) -> Sifted:
     seen = visible(fetched, offset, room.scanned if where is not None else min(room.records, room.scanned))
     taken: list[Read] = []
     size_bytes = 0
     for scanned, read in enumerate(seen.records):
         if len(taken) >= room.records or size_bytes >= room.bytes:
-            return _Sifted(taken, size_bytes, scanned, read.offset)
+            return Sifted(taken, size_bytes, scanned, read.offset)
         if where is None or where(read, index):
             taken.append(read)
             size_bytes += len(read.value or b"") + len(read.key or b"")
-    return _Sifted(taken, size_bytes, len(seen.records), seen.next_offset)
+    return Sifted(taken, size_bytes, len(seen.records), seen.next_offset)

@@ -3,7 +3,9 @@
 Looking needs `log:read`, appending `log:write`; topics, positions of groups and transactions are changed with `log:admin`.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from heapq import nsmallest
 from typing import Any
 
 from mainspring.core.http import Channel, Routes
@@ -44,6 +46,7 @@ from mainspring.storage.log.views import (
     NewRecords,
     NewTopic,
     PartitionQuery,
+    PartitionsQuery,
     PlaceView,
     Produced,
     RecordsPage,
@@ -71,6 +74,7 @@ routes = Routes("log")
 
 ADMIN = "log:admin"
 BODY_BYTES_MAX = 2 << 20
+FAILED_SHOWN = 100
 NAMED: Cursors[str] = Cursors("log.names", str)
 PLACED: Cursors[Place] = Cursors("log.records", Place)
 APPENDING = (
@@ -101,9 +105,9 @@ async def create_topic(body: NewTopic, log: Log) -> TopicView:
 
 
 @routes.get("/topics/{topic}", problems=(UnknownPartition,))
-async def topic(topic: str, log: Log) -> TopicView:
+async def topic(topic: str, query: PartitionsQuery, log: Log) -> TopicView:
     """A topic with its partitions and the settings in force."""
-    return topic_view(topic_of(log.engine, topic), log.engine.node_id)
+    return topic_view(topic_of(log.engine, topic), log.engine.node_id, query.first)
 
 
 @routes.patch(
@@ -173,11 +177,8 @@ async def tail(topic: str, channel: Channel, query: TailQuery, log: Log, watcher
 
 @routes.get("/topics/{topic}/segments", problems=(UnknownPartition,))
 async def segments(topic: str, query: PartitionQuery, log: Log) -> list[SegmentView]:
-    """The files of a partition, or of all, oldest first."""
-    found = topic_of(log.engine, topic)
-    if query.partition is not None:
-        return segment_views(log.engine.partition(topic, query.partition))
-    return [view for partition in found.partitions for view in segment_views(partition)]
+    """The files of a partition, oldest first."""
+    return segment_views(log.engine.partition(topic, query.partition))
 
 
 @routes.get("/topics/{topic}/compaction", problems=(UnknownPartition,))
@@ -240,15 +241,17 @@ async def cluster(log: Log) -> ClusterView:
     """The nodes, and what they hold."""
     engine = log.engine
     partitions = [partition for one in engine.topics.values() for partition in one.partitions]
-    return ClusterView(
-        engine.cluster_id,
-        [BrokerView(engine.node_id, True)],
-        len(engine.topics),
-        len(partitions),
-        sum(one.size_bytes for one in partitions),
-        engine.settings.flush_policy.value,
-        [one.name for one in partitions if one.failure is not None][:100],
-    )
+    size_bytes = 0
+    failed: list[str] = []
+    for at, partition in enumerate(partitions):
+        size_bytes += partition.size_bytes
+        if partition.failure is not None and len(failed) < FAILED_SHOWN:
+            failed.append(partition.name)
+        if at % 1_000 == 999:
+            await asyncio.sleep(0)
+    brokers = [BrokerView(engine.node_id, True)]
+    policy = engine.settings.flush_policy.value
+    return ClusterView(engine.cluster_id, brokers, len(engine.topics), len(partitions), size_bytes, policy, failed)
 
 
 def _own(log: Log, name: str) -> Topic:
@@ -275,5 +278,5 @@ def _check_changes(log: Log, topic: Topic, changes: Mapping[str, str | None]) ->
 
 def _page(names: Iterable[str], query: PageQuery, *asked: Any) -> Page[str]:
     after = NAMED.open(query.cursor, *asked)
-    rest = sorted(name for name in names if after is None or name > after)
+    rest = nsmallest(query.limit + 1, (name for name in names if after is None or name > after))
     return NAMED.page(rest, query.limit, lambda name: name, *asked)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import msgspec
 
 from mainspring.core.http import Channel
+from mainspring.storage.log.browsing import READ_BYTES, Room, Sifted, sift
 from mainspring.storage.log.engine import Engine
 from mainspring.storage.log.errors import OffsetOutOfRange, UnknownPartition
 from mainspring.storage.log.partition import Partition
-from mainspring.storage.log.reader import READ_BYTES, Isolation, visible
-from mainspring.storage.log.records import Read
+from mainspring.storage.log.reader import Isolation
 from mainspring.storage.log.service import Log
 from mainspring.storage.log.topics import Topic
 from mainspring.storage.log.views import RecordView, record_view
@@ -74,8 +74,11 @@ class Tail:
     def places(self) -> dict[str, int]:
         return {str(index): offset for index, offset in self._places.items()}
 
-    def take(self) -> TailView:
-        """What there is now, the partitions in turn; `news` stays set where there is more."""
+    async def take(self) -> TailView:
+        """What there is now, the partitions in turn; `news` is set where there is more.
+
+        Raises `UnknownPartition` once the topic is deleted.
+        """
         self.news.clear()
         self._follow(from_end=False)
         records: list[RecordView] = []
@@ -84,16 +87,16 @@ class Tail:
         for step in range(len(indexes)):
             index = indexes[(self._turn + step) % len(indexes)]
             partition = self._topic.partitions[index]
-            if partition.failure is not None and partition.failure.kafka_code == UnknownPartition.kafka_code:
+            if isinstance(partition.failure, UnknownPartition):
                 raise partition.failure
             if len(records) >= MESSAGE_RECORDS_MAX or size_bytes >= MESSAGE_BYTES_MAX:
                 self.news.set()
                 break
-            skipped = self._catch_up(partition)
-            dropped += skipped
-            taken = self._read(partition, MESSAGE_RECORDS_MAX - len(records), MESSAGE_BYTES_MAX - size_bytes)
-            size_bytes += sum(len(read.value or b"") + len(read.key or b"") for read in taken)
-            records += [record_view(index, read) for read in taken]
+            dropped += self._catch_up(partition)
+            room = Room(MESSAGE_RECORDS_MAX - len(records), LOOKED_AT_MAX, MESSAGE_BYTES_MAX - size_bytes)
+            taken = await self._read(partition, room)
+            size_bytes += taken.taken_bytes
+            records += [record_view(index, read) for read in taken.taken]
         self._turn += 1
         return TailView(records, dropped, self.places())
 
@@ -118,30 +121,20 @@ class Tail:
         self._places[partition.index] = max(at, to)
         return max(0, to - at)
 
-    def _read(self, partition: Partition, records_max: int, bytes_max: int) -> list[Read]:
+    async def _read(self, partition: Partition, room: Room) -> Sifted:
         at = self._places[partition.index]
         if at >= self._end(partition):
-            return []
+            return Sifted([], 0, 0, at)
         try:
             fetched = partition.read(at, READ_BYTES, committed=self._isolation == "read_committed")
         except OffsetOutOfRange:
             self.news.set()
-            return []
-        seen = visible(fetched, at, LOOKED_AT_MAX if self._where is not None else records_max)
-        taken: list[Read] = []
-        size_bytes = 0
-        next_offset = seen.next_offset
-        for read in seen.records:
-            if len(taken) >= records_max or size_bytes >= bytes_max:
-                next_offset = read.offset
-                break
-            if self._where is None or self._where(read, partition.index):
-                taken.append(read)
-                size_bytes += len(read.value or b"") + len(read.key or b"")
-        self._places[partition.index] = next_offset
-        if at < next_offset < self._end(partition):
+            return Sifted([], 0, 0, at)
+        sifted = await sift(fetched, at, partition.index, self._where, room)
+        self._places[partition.index] = sifted.next_offset
+        if at < sifted.next_offset < self._end(partition):
             self.news.set()
-        return taken
+        return sifted
 
 
 def topic_of(engine: Engine, name: str) -> Topic:
@@ -163,7 +156,7 @@ async def watch(channel: Channel, log: Log, tail: Tail, watchers: Watchers) -> N
                 socket.send_json(TailView([], 0, tail.places()))
                 while True:
                     await tail.news.wait()
-                    found = tail.take()
+                    found = await tail.take()
                     if found.records or found.dropped:
                         socket.send_json(found)
                     await log.clock.sleep(EVERY_S)

@@ -25,6 +25,7 @@ from mainspring.storage.log.transaction_machine import Transaction
 
 PRODUCED_MAX = 1_000
 LIMIT_MAX = 500
+PARTITIONS_SHOWN = 1_000
 
 Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Where = Annotated[str, Meta(max_length=1_000, description='A condition on JSON values: `status = "paid" and n > 3`')]
@@ -75,9 +76,14 @@ class SettingView(msgspec.Struct):
 
 
 class TopicView(msgspec.Struct):
+    """`partitions` are at most a thousand of the `partition_count` that there are."""
+
     name: str
     id: str
     internal: bool
+    partition_count: int
+    records: int
+    size_bytes: int
     partitions: list[PartitionView]
     settings: list[SettingView]
 
@@ -180,7 +186,6 @@ class Produced(msgspec.Struct):
 class SegmentView(msgspec.Struct):
     """A file of a partition; the newest is the one that is written to. `max_timestamp_ms` is -1 of an empty one."""
 
-    partition: int
     file: str
     base_offset: int
     size_bytes: int
@@ -188,8 +193,14 @@ class SegmentView(msgspec.Struct):
     active: bool
 
 
+class PartitionsQuery(msgspec.Struct, frozen=True, rename={"first": "from"}):
+    """Which partitions to show: a thousand from this one on."""
+
+    first: Index = 0
+
+
 class PartitionQuery(msgspec.Struct, frozen=True):
-    partition: Index | None = None
+    partition: Index = 0
 
 
 class CompactionQuery(msgspec.Struct, frozen=True):
@@ -317,14 +328,17 @@ def topic_row(topic: Topic) -> TopicRow:
     )
 
 
-def topic_view(topic: Topic, node_id: int) -> TopicView:
+def topic_view(topic: Topic, node_id: int, first: int = 0) -> TopicView:
     given = topic.config.given
     settings = [
         SettingView(name, given.get(name) or _as_written(topic.config[name]), name in given, setting.kind, setting.help)
         for name, setting in SETTINGS.items()
     ]
-    partitions = [partition_view(one, node_id) for one in topic.partitions]
-    return TopicView(topic.name, str(topic.id), topic.internal, partitions, settings)
+    row = topic_row(topic)
+    shown = [partition_view(one, node_id) for one in topic.partitions[first : first + PARTITIONS_SHOWN]]
+    return TopicView(
+        row.name, str(topic.id), row.internal, row.partitions, row.records, row.size_bytes, shown, settings
+    )
 
 
 def partition_view(one: Partition, node_id: int) -> PartitionView:
@@ -358,7 +372,7 @@ def transaction_view(one: Transaction) -> TransactionView:
 def segment_views(partition: Partition) -> list[SegmentView]:
     last = len(partition.segments) - 1
     return [
-        SegmentView(partition.index, f"{one.base:020}.log", one.base, one.size, one.max_timestamp, active=at == last)
+        SegmentView(f"{one.base:020}.log", one.base, one.size, one.max_timestamp, active=at == last)
         for at, one in enumerate(partition.segments)
     ]
 

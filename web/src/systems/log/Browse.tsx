@@ -8,6 +8,7 @@ import type { Decoding } from "./bytes"
 import { numbered } from "./Produce"
 import { DecodingControl, Records } from "./Records"
 import type { LogRecord, RecordsPage } from "./types"
+import { Where } from "./Where"
 
 type From = "newest" | "oldest" | "offset" | "time"
 type Found = { records: LogRecord[]; scanned: number; next: string | null; query: string; newest: boolean }
@@ -70,7 +71,7 @@ export function Browse({ topic, partitions }: { topic: string; partitions: numbe
           </div>
           {from === "offset" && <NumberInput label="First offset" value={offset} onChange={setOffset} allowDecimal={false} w={140} />}
           {from === "time" && <TextInput label="First time" type="datetime-local" step={1} value={time} onChange={(event) => setTime(event.currentTarget.value)} required />}
-          <TextInput label="Only where" placeholder={'user.country = "AT" or $key ~ "test"'} value={where} onChange={(event) => setWhere(event.currentTarget.value)} classNames={{ input: "mono" }} style={{ flex: "1 1 220px" }} spellCheck={false} />
+          <Where value={where} onChange={setWhere} />
           <DecodingControl value={decoding} onChange={setDecoding} />
           <Button type="submit" loading={load.busy}>
             Look

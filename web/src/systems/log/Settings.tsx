@@ -11,7 +11,7 @@ import type { Topic } from "./types"
 export function Settings({ topic, onSaved }: { topic: Topic; onSaved: () => void }) {
   const [name, setName] = useState<string | null>("retention.ms")
   const [value, setValue] = useState("")
-  const [partitions, setPartitions] = useState<number | string>(topic.partitions.length)
+  const [partitions, setPartitions] = useState<number | string>(topic.partition_count)
   const [all, setAll] = useState(false)
   const change = useAction(async (body: Record<string, unknown>) => {
     await api(`/api/log/topics/${topic.name}`, { method: "PATCH", body })
@@ -46,8 +46,8 @@ export function Settings({ topic, onSaved }: { topic: Topic; onSaved: () => void
           </form>
           <form onSubmit={grow}>
             <Group gap="xs" align="flex-end">
-              <NumberInput label="Partitions" description="Keys may go to others from then on." value={partitions} onChange={setPartitions} min={topic.partitions.length} max={100_000} w={260} />
-              <Button type="submit" variant="default" loading={change.busy} disabled={Number(partitions) <= topic.partitions.length}>
+              <NumberInput label="Partitions" description="Keys may go to others from then on." value={partitions} onChange={setPartitions} min={topic.partition_count} max={100_000} w={260} />
+              <Button type="submit" variant="default" loading={change.busy} disabled={Number(partitions) <= topic.partition_count}>
                 Add
               </Button>
             </Group>

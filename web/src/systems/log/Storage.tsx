@@ -54,12 +54,12 @@ export function Storage({ topic }: { topic: Topic }) {
             </Table.Tbody>
           </Table>
         </Table.ScrollContainer>
-        {topic.partitions.length > 200 && <Empty>The first 200 of {topic.partitions.length.toLocaleString()}.</Empty>}
+        {topic.partition_count > 200 && <Empty>The first 200 of {topic.partition_count.toLocaleString()}.</Empty>}
       </Panel>
       <Segments
         topic={topic.name}
         partition={partition}
-        choose={<Select size="xs" aria-label="Partition of the segments" data={numbered(topic.partitions.length)} value={partition} onChange={(one) => setPartition(one ?? "0")} allowDeselect={false} searchable={topic.partitions.length > 20} w={90} />}
+        choose={<Select size="xs" aria-label="Partition of the segments" data={numbered(topic.partition_count)} value={partition} onChange={(one) => setPartition(one ?? "0")} allowDeselect={false} searchable={topic.partition_count > 20} w={90} />}
       />
       <Preview key={partition} topic={topic.name} partition={partition} />
     </Stack>

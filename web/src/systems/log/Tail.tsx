@@ -1,4 +1,4 @@
-import { Button, Group, Select, Text, TextInput } from "@mantine/core"
+import { Button, Group, Select, Text } from "@mantine/core"
 import { useDebouncedValue } from "@mantine/hooks"
 import { IconPlayerPause, IconPlayerPlay } from "@tabler/icons-react"
 import { useEffect, useRef, useState } from "react"
@@ -9,6 +9,7 @@ import type { Decoding } from "./bytes"
 import { numbered } from "./Produce"
 import { DecodingControl, Records } from "./Records"
 import type { LogRecord, RecordsPage, TailMessage } from "./types"
+import { Where } from "./Where"
 
 const KEPT = 200
 
@@ -74,7 +75,7 @@ export function Tail({ topic, partitions }: { topic: string; partitions: number 
       }
     >
       <Group gap="xs" align="flex-end" mb="xs">
-        <TextInput label="Only where" placeholder={'status = "paid" and amount > 100'} value={where} onChange={(event) => setWhere(event.currentTarget.value)} classNames={{ input: "mono" }} style={{ flex: "1 1 220px" }} spellCheck={false} />
+        <Where value={where} onChange={setWhere} />
         <Select label="Partition" data={[{ value: "", label: "all" }, ...numbered(partitions)]} value={partition} onChange={(one) => setPartition(one ?? "")} allowDeselect={false} searchable={partitions > 20} w={100} />
         <DecodingControl value={decoding} onChange={setDecoding} />
       </Group>

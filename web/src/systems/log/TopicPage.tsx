@@ -21,9 +21,7 @@ export function TopicPage({ name, back }: { name: string; back: () => void }) {
     await api(path, { method: "DELETE" })
     back()
   })
-  const records = topic?.partitions.reduce((sum, one) => sum + one.high_watermark - one.log_start, 0) ?? 0
-  const bytes = topic?.partitions.reduce((sum, one) => sum + one.size_bytes, 0) ?? 0
-  const count = topic?.partitions.length ?? 0
+  const { records = 0, size_bytes: bytes = 0, partition_count: count = 0 } = topic ?? {}
   return (
     <Stack>
       <Group justify="space-between">

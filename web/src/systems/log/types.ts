@@ -14,7 +14,16 @@ export type Partition = {
   failure: string | null
 }
 export type Setting = { name: string; value: string; given: boolean; kind: string; help: string }
-export type Topic = { name: string; id: string; internal: boolean; partitions: Partition[]; settings: Setting[] }
+export type Topic = {
+  name: string
+  id: string
+  internal: boolean
+  partition_count: number
+  records: number
+  size_bytes: number
+  partitions: Partition[]
+  settings: Setting[]
+}
 
 export type Header = { name: string; value: string | null; value_base64?: string }
 export type LogRecord = {
@@ -30,7 +39,7 @@ export type LogRecord = {
 export type RecordsPage = { items: LogRecord[]; scanned: number; next: string | null }
 export type TailMessage = { records: LogRecord[]; dropped: number; next: Record<string, number> }
 
-export type Segment = { partition: number; file: string; base_offset: number; size_bytes: number; max_timestamp_ms: number; active: boolean }
+export type Segment = { file: string; base_offset: number; size_bytes: number; max_timestamp_ms: number; active: boolean }
 export type Fate = { offset: number; key: string | null; key_base64?: string; fate: string; size_bytes: number; by?: number }
 export type SegmentFate = { file: string; base_offset: number; closed: boolean; records: number; records_kept: number; size_bytes: number; kept_bytes: number }
 export type Compaction = { enabled: boolean; complete: boolean; keys: number; tombstones: number; segments: SegmentFate[]; records: Fate[] }
