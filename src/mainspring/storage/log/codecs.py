@@ -47,7 +47,7 @@ def compress(codec: Codec, data: bytes | memoryview, level: int | None = None) -
         case Codec.SNAPPY:
             return _to_xerial(memoryview(data))
         case Codec.LZ4:
-            return bytes(cramjam.lz4.compress(data, level=0 if level is None else level))
+            return _to_lz4(data, 0 if level is None else level)
         case Codec.ZSTD:
             return bytes(cramjam.zstd.compress(data, level=3 if level is None else level))
 
@@ -94,6 +94,13 @@ def _bounded(into: Callable[..., int], data: bytes | memoryview, bytes_max: int)
             if size >= bytes_max:
                 raise TooExpansive(f"expands to more than {bytes_max} bytes") from error
             size = min(bytes_max, 4 * size)
+
+
+def _to_lz4(data: bytes | memoryview, level: int) -> bytes:
+    """A frame of blocks that do not need each other: Kafka's Java reader takes no other."""
+    stream = cramjam.lz4.Compressor(level=level, content_checksum=True, block_linked=False)
+    stream.compress(bytes(data))
+    return bytes(stream.finish())
 
 
 def _to_xerial(data: memoryview) -> bytes:
