@@ -57,6 +57,9 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ] = 64 << 20
     tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain for every listener")] = ""
     tls_key: Annotated[str, Meta(description="PEM file with its private key")] = ""
+    tls_clients: Annotated[
+        str, Meta(description="PEM file with the authorities that vouch for clients' certificates, on TCP listeners")
+    ] = ""
     behind_tls: Annotated[bool, Meta(description="A proxy in front of this node terminates TLS")] = False
     plain: Annotated[list[str], Meta(description="Listeners that may be off loopback without TLS, by name")] = []
     hosts: Annotated[list[str], Meta(description="Host names that this node answers to, besides loopback's own")] = []

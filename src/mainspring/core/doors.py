@@ -55,7 +55,8 @@ class Doors:
         self._metrics = metrics
         self._clock = clock
         self._console = console or asgi(_nothing_here)
-        tls = Tls(*map(_path, (config.tls_certificate, config.tls_key))) if config.tls_certificate else None
+        clients = _path(config.tls_clients) if config.tls_clients else None
+        tls = Tls(_path(config.tls_certificate), _path(config.tls_key), clients) if config.tls_certificate else None
         self._listeners = Listeners(tls=tls, behind_tls=config.behind_tls, plain=config.plain)
         wiring.give(Listeners, self._listeners)
         self._applications = Lazy(self._application)

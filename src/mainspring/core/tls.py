@@ -15,14 +15,16 @@ class TlsError(Exception):
 
 
 class Tls(msgspec.Struct, frozen=True):
-    """PEM files: the certificate chain (leaf first) and its unencrypted private key."""
+    """PEM files: the certificate chain (leaf first) and its unencrypted private key; and the authorities that vouch for
+    clients, which are then asked for a certificate and may do without."""
 
     certificate: Path
     key: Path
+    clients: Path | None = None
 
     def context(self) -> ssl.SSLContext:
         """A server context of TLS 1.2 or later. Raises `TlsError`."""
-        for path in (self.certificate, self.key):
+        for path in filter(None, (self.certificate, self.key, self.clients)):
             try:
                 path.open("rb").close()
             except OSError as error:
@@ -33,6 +35,12 @@ class Tls(msgspec.Struct, frozen=True):
             context.load_cert_chain(self.certificate, self.key, password=_refuse_password)
         except (ssl.SSLError, ValueError) as error:
             raise TlsError(f"{self.certificate} and {self.key} are not a certificate and its key: {error}") from error
+        if self.clients is not None:
+            try:
+                context.load_verify_locations(self.clients)
+            except ssl.SSLError as error:
+                raise TlsError(f"{self.clients} holds no certificates: {error}") from error
+            context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
 

@@ -1,7 +1,6 @@
 """Who a client is and what it may do, with real clients and over the bare protocol."""
 
 import datetime
-import ssl
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +23,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from mainspring.core.tls import Tls
 from mainspring.storage.log.kafka.registry import ApiKey
+from mainspring.storage.log.kafka.security import Token
 from mainspring.storage.log.kafka.settings import KafkaSettings
 from mainspring.storage.log.kafka.users import UsersFileInvalid, take_in
 from mainspring.storage.log.records import Record, build
@@ -68,9 +69,9 @@ def guarded(make: Make, folder: Path, **settings: Any) -> OurBroker:
     return broker
 
 
-async def find_token(token: str) -> tuple[str, int | None] | None:
+async def find_token(token: str) -> Token | None:
     """Stands for the house's accounts: one account with one token, which ends in an hour."""
-    return ("carol", time.time_ns() // 1000 + 3_600_000_000) if token == "carols-token" else None
+    return Token("carol", time.time_ns() // 1000 + 3_600_000_000) if token == "carols-token" else None
 
 
 def sasl(broker: OurBroker, mechanism: str, user: str, password: str) -> dict[str, Any]:
@@ -291,10 +292,7 @@ def test_tls_and_a_clients_certificate_say_who_it_is(make_ours: Make, tmp_path: 
     authority = Authority(tmp_path)
     server, server_key = authority.issue("server")
     alice, alice_key = authority.issue("alice", "Example")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server, server_key)
-    context.load_verify_locations(authority.file)
-    context.verify_mode = ssl.CERT_OPTIONAL
+    context = Tls(server, server_key, clients=authority.file).context()
     settings = KafkaSettings(
         authentication=True, super_users=("User:CN=alice,O=Example",), allow_everyone_if_no_acl_found=False
     )

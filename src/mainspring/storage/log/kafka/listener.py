@@ -2,13 +2,26 @@
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 from typing import Final
 
+from mainspring.core.accounts.service import Accounts
+from mainspring.core.http.request import Message, Request
+from mainspring.core.problems import Unauthenticated
+from mainspring.storage.log.kafka.acls import Operation
 from mainspring.storage.log.kafka.broker import Broker
 from mainspring.storage.log.kafka.connection import Connection
 from mainspring.storage.log.kafka.frames import SHARED_BYTES
+from mainspring.storage.log.kafka.security import FindToken, Token
+from mainspring.storage.log.kafka.users import take_in
 
 SWEEP_S: Final = 30.0
+OPERATIONS_BY_SCOPE: Final = {
+    "log:read": frozenset({Operation.READ, Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS}),
+    "log:write": frozenset({Operation.WRITE, Operation.CREATE, Operation.IDEMPOTENT_WRITE}),
+    "log:admin": frozenset({Operation.DELETE, Operation.ALTER, Operation.ALTER_CONFIGS, Operation.CLUSTER_ACTION}),
+}
+"""What a token must hold for what the access lists may then allow."""
 
 
 class Listener:
@@ -56,6 +69,32 @@ class Listener:
             connection.look_after(since_ns)
 
 
-def application(broker: Broker) -> Listener:
-    """The manifest's reference: `protocol = "tcp"`, port 9092."""
+async def application(broker: Broker, accounts: Accounts) -> Listener:
+    """The manifest's reference: `protocol = "tcp"`, port 9092. Raises `UsersFileInvalid`."""
+    broker.security.find_token = token_finder(accounts)
+    if broker.settings.users_file:
+        await take_in(Path(broker.settings.users_file), broker.state)
     return Listener(broker)
+
+
+def token_finder(accounts: Accounts) -> FindToken:
+    """Looks up API tokens of the house's accounts, as a bearer of HTTP is."""
+
+    async def find(secret: str) -> Token | None:
+        headers = [(b"authorization", b"Bearer " + secret.encode(errors="replace"))]
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+        try:
+            caller = await accounts.authenticate(Request(scope, _nothing))
+        except Unauthenticated:
+            return None
+        denied: set[int] = set()
+        for scope_name, operations in OPERATIONS_BY_SCOPE.items():
+            if not caller.may(scope_name):
+                denied |= operations
+        return Token(caller.name, None, frozenset(denied))
+
+    return find
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

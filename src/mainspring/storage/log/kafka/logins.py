@@ -23,6 +23,7 @@ class Step(msgspec.Struct, frozen=True):
     message: bytes
     user: str | None = None
     expires_us: int | None = None
+    denied: frozenset[int] = frozenset()
 
 
 class Login(Protocol):
@@ -65,9 +66,9 @@ class Plain:
                 raise LoginFailed(REFUSED)
         find = self._security.find_token
         token = await find(password) if find is not None else None
-        if token is None or token[0] != user:
+        if token is None or token.name != user:
             raise LoginFailed(REFUSED)
-        return Step(b"", user, token[1])
+        return Step(b"", user, token.expires_us, token.denied)
 
 
 class Scram:
@@ -106,7 +107,7 @@ class OAuthBearer:
         authzid = head.split(b",")[1].removeprefix(b"a=").decode(errors="replace")
         find = self._security.find_token
         found = await find(token.decode(errors="replace").strip()) if find is not None else None
-        if found is None or authzid not in ("", found[0]):
+        if found is None or authzid not in ("", found.name):
             self._refused = True
             return Step(b'{"status":"invalid_token"}')
-        return Step(b"", found[0], found[1])
+        return Step(b"", found.name, found.expires_us, found.denied)

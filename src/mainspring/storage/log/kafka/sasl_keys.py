@@ -60,6 +60,7 @@ async def advance(message: bytes, context: Context) -> logins.Step:
             if session.authenticated and session.principal != principal:
                 raise logins.LoginFailed("Cannot change principals during re-authentication")
             session.principal, session.authenticated, session.login = principal, True, None
+            session.denied = step.denied
             session.expires_ns = _end(step.expires_us, broker)
         return step
     except logins.LoginFailed:

@@ -1,7 +1,7 @@
 """Who a client is, and what it may do: credentials, certificates and access control over the cluster's state."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from mainspring.storage.log.kafka.acls import Acl, Authorizer
 from mainspring.storage.log.kafka.cluster_state import ClusterFile, ClusterState
@@ -9,8 +9,16 @@ from mainspring.storage.log.kafka.scram import Credential
 from mainspring.storage.log.kafka.session import Session
 from mainspring.storage.log.kafka.settings import KafkaSettings
 
-Token = tuple[str, int | None]
-"""The name of a token's account, and when the token ends (microseconds UTC), None for never."""
+
+class Token(NamedTuple):
+    """Whose token it is, when it ends (microseconds UTC; None for never), and the operations that it does not allow,
+    whatever the access lists say."""
+
+    name: str
+    expires_us: int | None = None
+    denied: frozenset[int] = frozenset()
+
+
 FindToken = Callable[[str], Awaitable[Token | None]]
 _SHORT = {
     "commonName": "CN",
@@ -58,9 +66,13 @@ class Security:
         return self._users.get(user, {}).get(mechanism)
 
     def allows(self, session: Session, operation: int, resource: int, name: str) -> bool:
+        if operation in session.denied:
+            return False
         return self._authorizer.allows(session.principal, session.address, operation, resource, name)
 
     def allows_somewhere(self, session: Session, operation: int, resource: int) -> bool:
+        if operation in session.denied:
+            return False
         return self._authorizer.allows_somewhere(session.principal, session.address, operation, resource)
 
 

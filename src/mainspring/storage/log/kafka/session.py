@@ -12,8 +12,9 @@ ANONYMOUS = "User:ANONYMOUS"
 
 class Session(msgspec.Struct, gc=False):
     """`local_host` and `local_port` are the address that the client came to. `expires_ns` (monotonic) is when its
-    authentication ends, None for never. `login` is the SASL exchange that is going on. `on_end` is called when it is lost.
-    `number` is the connection's place in the order in which all were accepted."""
+    authentication ends, None for never. `login` is the SASL exchange that is going on; `denied` are operations that its
+    token does not allow. `on_end` is called when the connection is lost; `number` is its place in the order in which all
+    were accepted."""
 
     address: str
     local_host: str = ""
@@ -25,6 +26,7 @@ class Session(msgspec.Struct, gc=False):
     expires_ns: int | None = None
     login: Any = None
     raw_login: bool = False
+    denied: frozenset[int] = frozenset()
     on_end: Callable[[], None] | None = None
     number: int = msgspec.field(default_factory=connection_number)
 

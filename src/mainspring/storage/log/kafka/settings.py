@@ -31,5 +31,4 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
     fetch_bytes_max: int = 57_671_680
     failed_authentication_delay_s: float = 1.0
     users_file: str = ""
-    client_ca_file: str = ""
     rack: str = ""
