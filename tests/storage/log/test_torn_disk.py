@@ -14,8 +14,9 @@ import pytest
 
 from mainspring.core.clock import VirtualClock
 from mainspring.storage.log.engine import Engine
+from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.producers import Origin
-from mainspring.storage.log.records import marker
+from mainspring.storage.log.records import build, marker
 from mainspring.storage.log.settings import LogSettings
 
 from .logs import NOW_MS, all_of, batch
@@ -38,6 +39,8 @@ class Histories:
         self.start_asked: dict[int, int] = defaultdict(int)
         self.start_acked: dict[int, int] = defaultdict(int)
         self.has_topic = False
+        self.keyed_sent: dict[bytes, dict[int, bytes]] = defaultdict(dict)
+        self.keyed_acked: dict[bytes, int] = defaultdict(int)
 
 
 async def finish(files: TornFiles, work: Awaitable[None]) -> None:
@@ -61,6 +64,9 @@ async def live(engine: Engine, files: TornFiles, random: Random, histories: Hist
         config = {"segment.bytes": "700", "index.interval.bytes": "150", "file.delete.delay.ms": "0"}
         await finish(files, _ignore(engine.create_topic("t", PARTITIONS, config)))
         histories.has_topic = True
+    if "k" not in engine.topics:
+        config = {"segment.bytes": "500", "cleanup.policy": "compact", "delete.retention.ms": "0"}
+        await finish(files, _ignore(engine.create_topic("k", 1, config)))
     for _ in range(random.randint(1, 25)):
         await finish(files, act(engine, random, histories))
     if random.random() < 0.4:
@@ -72,7 +78,7 @@ async def _ignore(work: Awaitable[object]) -> None:
 
 
 async def act(engine: Engine, random: Random, histories: Histories) -> None:
-    match random.randrange(12):
+    match random.randrange(16):
         case 0:
             await engine.upkeep.checkpoint()
         case 1:
@@ -86,6 +92,10 @@ async def act(engine: Engine, random: Random, histories: Histories) -> None:
             for id in list(partition.open_transactions):
                 appending = partition.append(marker(id, 0, True, 0, NOW_MS), origin=Origin.COORDINATOR)
                 await appending.durable()
+        case 3:
+            await engine.cleaner.clean_one(engine.partition("k", 0))
+        case 4 | 5 | 6 | 7:
+            await asyncio.gather(*(send_keyed(engine, random, histories) for _ in range(random.randint(1, 4))))
         case _:
             chosen = random.sample(range(PARTITIONS), random.choice((1, 1, 2, PARTITIONS)))
             await asyncio.gather(*(send(engine, index, random, histories) for index in chosen))
@@ -107,7 +117,31 @@ async def send(engine: Engine, index: int, random: Random, histories: Histories)
         histories.acked[index][appending.base_offset + at] = value
 
 
+async def send_keyed(engine: Engine, random: Random, histories: Histories) -> None:
+    key, value = b"key%d" % random.randrange(5), random.randbytes(random.choice((1, 200)))
+    appending = engine.partition("k", 0).append(build([(NOW_MS, key, value, ())]))
+    histories.keyed_sent[key][appending.base_offset] = value
+    await appending.durable()
+    histories.keyed_acked[key] = max(appending.base_offset, histories.keyed_acked[key])
+
+
+def check_keyed(partition: Partition, histories: Histories) -> None:
+    """Of each key the last acknowledged record is there, or one that was sent after it."""
+    last = {record.key: record for record in all_of(partition)}
+    for key, offset in histories.keyed_acked.items():
+        assert key in last and last[key].offset >= offset, f"{key!r}: {offset} is missing"
+    for key, record in last.items():
+        assert key is not None and histories.keyed_sent[key][record.offset] == record.value
+        histories.keyed_acked[key] = record.offset
+    offsets = [record.offset for record in all_of(partition)]
+    assert offsets == sorted(set(offsets))
+
+
 def check(engine: Engine, histories: Histories) -> None:
+    if "k" in engine.topics:
+        check_keyed(engine.partition("k", 0), histories)
+    else:
+        assert not histories.keyed_acked
     topic = engine.topics["t"]
     assert len(topic.partitions) == PARTITIONS
     for index, partition in enumerate(topic.partitions):
