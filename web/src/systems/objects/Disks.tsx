@@ -73,7 +73,7 @@ export function Disks() {
                       <Text size="sm" className="mono" style={{ overflowWrap: "anywhere" }}>
                         {disk.directory}
                       </Text>
-                      <Badge color={colors[disk.state] ?? "gray"}>{disk.state}</Badge>
+                      <Badge color={colors[disk.state] ?? "gray"} style={{ flexShrink: 0 }}>{disk.state}</Badge>
                     </Group>
                     <Progress my={8} value={disk.total_bytes ? 100 - (100 * disk.free_bytes) / disk.total_bytes : 0} aria-label={`Fill of disk ${disk.id}`} />
                     <Group justify="space-between">

@@ -89,7 +89,7 @@ export function ObjectPanel({ bucket, name, changed, close }: { bucket: Bucket; 
                         </Badge>
                       )}
                     </Table.Td>
-                    <Table.Td>{one.marker ? "deleted" : size(one.size_bytes)}</Table.Td>
+                    <Table.Td style={{ whiteSpace: "nowrap" }}>{one.marker ? "deleted" : size(one.size_bytes)}</Table.Td>
                     <Table.Td>
                       {one.locked && (
                         <Badge size="sm" color="yellow" title={one.locked_until ? `until ${when(one.locked_until)}` : undefined}>
@@ -97,7 +97,7 @@ export function ObjectPanel({ bucket, name, changed, close }: { bucket: Bucket; 
                         </Badge>
                       )}
                     </Table.Td>
-                    <Table.Td ta="right">
+                    <Table.Td ta="right" style={{ whiteSpace: "nowrap" }}>
                       {!one.marker && !one.latest && (
                         <Button size="compact-xs" variant="subtle" onClick={() => restore(one.version)}>
                           Restore

@@ -7,7 +7,7 @@ public access, CORS, encryption. What is changed through this node is read again
 import msgspec
 
 from mainspring.core.clock import Clock
-from mainspring.storage.objects.model import Bucket
+from mainspring.storage.objects.model import Bucket, checked_bucket_name
 from mainspring.storage.objects.s3 import acl as acls
 from mainspring.storage.objects.s3.acl import Acl
 from mainspring.storage.objects.s3.policy import Policy, compile_policy
@@ -68,9 +68,10 @@ class Buckets:
         return found[0] if found is not None and self._clock.mono_ns() < found[1] else None
 
     async def view(self, name: str) -> BucketView:
-        """Raises `NoSuchBucket`."""
+        """Raises `NoSuchBucket`, `InvalidBucketName` for a name that no bucket can have."""
         if (known := self.remembered(name)) is not None:
             return known
+        checked_bucket_name(name)
         until_ns = self._clock.mono_ns() + REMEMBERED_NS
         bucket, documents = await self._objects.bucket_with_settings(name)
         made = _compile(bucket, documents)
