@@ -129,6 +129,18 @@ def test_a_late_end_of_the_older_flow_is_known_by_its_connection():
     assert bench.found.state is State.ONGOING
 
 
+def test_late_positions_of_the_older_flow_are_known_by_their_connection():
+    bench = Bench()
+    producer = bench.init()
+    bench.add(producer)
+    bench.machine.take_offsets("t", producer, 3)
+    bench.machine.take_offsets("t", producer, 3)
+    with pytest.raises(errors.InvalidTxnState):
+        bench.machine.take_offsets("t", producer, 2)
+    with pytest.raises(errors.ProducerFenced):
+        bench.machine.take_offsets("t", Producer(producer.id, 9), 4)
+
+
 def test_an_abort_of_nothing_moves_the_epoch_and_a_commit_of_nothing_is_refused():
     bench = Bench()
     producer = bench.init()

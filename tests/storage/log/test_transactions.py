@@ -13,6 +13,7 @@ from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.records import records_in
 from mainspring.storage.log.transaction_errors import (
     InvalidProducerIdMapping,
+    InvalidRequest,
     InvalidTxnState,
     ProducerFenced,
     TransactionError,
@@ -71,11 +72,15 @@ async def test_a_block_commits_its_records_and_positions_together(tmp_path):
 
 async def test_a_block_that_raises_leaves_nothing(tmp_path):
     async with Node(tmp_path) as node:
-        with pytest.raises(ZeroDivisionError):
+
+        async def fail() -> None:
             async with node.transactions.transaction("t") as t:
                 await t.append("out", 0, [record(b"a")])
                 await t.commit_offsets("g", {("in", 0): 7})
                 raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fail()
         async with node.transactions.transaction("t") as t:
             await t.append("out", 0, [record(b"b")])
             await t.abort()
@@ -93,11 +98,11 @@ async def test_a_producer_goes_from_transaction_to_transaction_and_is_fenced_by_
         for value in (b"a", b"b"):
             async with first.transaction() as t:
                 await t.append("out", 0, [record(value)])
+        left = await first.transaction().__aenter__()
+        await left.append("out", 0, [record(b"of the fenced one")])
+        second = await node.transactions.producer("t")
         with pytest.raises(TransactionError):
-            async with first.transaction() as t:
-                await t.append("out", 0, [record(b"of the fenced one")])
-                second = await node.transactions.producer("t")
-                await t.append("out", 0, [record(b"too late")])
+            await left.append("out", 0, [record(b"too late")])
         async with second.transaction() as t:
             await t.append("out", 0, [record(b"c")])
         with pytest.raises(ProducerFenced):
@@ -108,6 +113,8 @@ async def test_a_producer_goes_from_transaction_to_transaction_and_is_fenced_by_
 async def test_a_batch_outside_of_the_transaction_is_refused_before_it_is_written(tmp_path):
     async with Node(tmp_path) as node:
         await node.transactions.opened()
+        with pytest.raises(InvalidRequest):
+            node.transactions.admit("", 1, 0, "out", 0, implicit=True)
         with pytest.raises(InvalidProducerIdMapping):
             node.transactions.admit("t", 1, 0, "out", 0, implicit=True)
         producer = await node.transactions.init("t", 60_000)

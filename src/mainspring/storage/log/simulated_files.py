@@ -56,11 +56,14 @@ class SimulatedFiles:
         elif size > disk.size(path):
             disk.write(path, disk.size(path), bytes(size - disk.size(path)))
 
-    def allocate(self, handle: int, size: int) -> None:
-        self._alive().write(self._handles[handle], 0, bytes(size))
-
     def sync(self, handle: int) -> None:
         self._alive().sync(self._handles[handle])
+
+    def sync_all(self, path: str) -> None:
+        disk = self._alive()
+        for name in disk.names():
+            disk.sync(name)
+        disk.sync_folder()
 
     def size(self, path: str) -> int:
         return self._alive().size(path)

@@ -94,6 +94,8 @@ class Transaction(msgspec.Struct, kw_only=True):
     deadline_ms: int = NEVER_MS
     connection: int = NO_CONNECTION
     """The newest that a request came from."""
+    offsets_connection: int = NO_CONNECTION
+    """The newest that positions came from: another one, where the group's coordinator is reached by a connection of its own."""
 
     @property
     def exhausted(self) -> bool:
@@ -132,7 +134,7 @@ class Transactions:
             raise ConcurrentTransactions
         next_epoch = self._next_epoch(found, expected)
         # A new epoch refuses what is old by itself; its order begins with this connection, which may be an older one.
-        found.connection = connection
+        found.connection, found.offsets_connection = connection, NO_CONNECTION
         if found.state is State.ONGOING:
             self.fence(found, turn)
             return None
@@ -185,6 +187,13 @@ class Transactions:
         """Whether each of the partitions is in the open transaction."""
         found = self._of(id, producer, NO_CONNECTION)
         return [found.state is State.ONGOING and slot in found.slots for slot in slots]
+
+    def take_offsets(self, id: str, producer: Producer, connection: int) -> None:
+        """Whether positions that came by this connection may belong to the open transaction, or are an earlier one's."""
+        found = self._of(id, producer, NO_CONNECTION)
+        if NO_CONNECTION < connection < found.offsets_connection:
+            raise InvalidTxnState("a request of a connection that a later one has replaced")
+        found.offsets_connection = max(found.offsets_connection, connection)
 
     def end(self, id: str, producer: Producer, commit: bool, version: int, connection: int, turn: Turn) -> Producer:
         """Decides. Gives the producer of the next transaction; where nothing is in `turn` it had been decided so before."""

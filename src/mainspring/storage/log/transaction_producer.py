@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from mainspring.storage.log.groups.member import Member
 from mainspring.storage.log.groups.messages import OffsetCommit, TopicPartition
-from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS
 from mainspring.storage.log.records import build
 from mainspring.storage.log.transaction_errors import InvalidTxnState, TransactionError
 from mainspring.storage.log.transaction_machine import FOLLOWS_EPOCHS, Producer
@@ -105,14 +104,7 @@ class OpenTransaction:
         producer = self._open()
         groups = self._transactions.groups
         group = reader if isinstance(reader, str) else reader.group
-        admission = self._transactions.admit(
-            self._id,
-            producer.current.id,
-            producer.current.epoch,
-            CONSUMER_OFFSETS,
-            groups.topic.index(group),
-            implicit=True,
-        )
+        admission = self._transactions.admit_offsets(self._id, producer.current, group, implicit=True)
         self._used = True
         if admission is not None:
             await admission

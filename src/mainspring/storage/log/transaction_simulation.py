@@ -225,8 +225,8 @@ class Client:
         async def commit(connection: int) -> None:
             groups = self.world.groups
             await groups.opened()
-            admission = self.world.transactions.admit(
-                self.name, producer.id, producer.epoch, *slot, implicit=self.follows
+            admission = self.world.transactions.admit_offsets(
+                self.name, producer, self.name, implicit=self.follows, connection=connection
             )
             if admission is not None:
                 await admission

@@ -196,6 +196,22 @@ class Transactions:
             return None
         return self._written(index, turn, transactional_id)
 
+    def admit_offsets(
+        self,
+        transactional_id: str,
+        producer: Producer,
+        group: str,
+        *,
+        implicit: bool,
+        connection: int = NO_CONNECTION,
+    ) -> Awaitable[None] | None:
+        """The same for positions of a group, before they are committed as part of the transaction."""
+        if self._opening is None or not self._opening.done():
+            raise CoordinatorLoading
+        self._machine.take_offsets(transactional_id, producer, connection)
+        index = self.groups.topic.index(group)
+        return self.admit(transactional_id, producer.id, producer.epoch, CONSUMER_OFFSETS, index, implicit=implicit)
+
     async def end(
         self, id: str, producer: Producer, *, commit: bool, version: int = 0, connection: int = NO_CONNECTION
     ) -> Producer:

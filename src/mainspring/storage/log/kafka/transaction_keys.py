@@ -166,13 +166,12 @@ async def txn_offset_commit(request: Any, context: Context) -> Answer:
         await groups.opened()
         await transactions.opened()
         wanted, refused = offsets_asked(request.topics, context)
-        admission = transactions.admit(
+        admission = transactions.admit_offsets(
             request.transactional_id,
-            request.producer_id,
-            request.producer_epoch,
-            CONSUMER_OFFSETS,
-            groups.topic.index(request.group_id),
+            Producer(request.producer_id, request.producer_epoch),
+            request.group_id,
             implicit=context.api_version >= 5,
+            connection=context.session.number,
         )
         if admission is not None:
             await admission
