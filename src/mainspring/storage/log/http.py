@@ -134,8 +134,11 @@ async def delete_topic(topic: str, log: Log) -> None:
 
 @routes.post("/topics/{topic}/records", idempotent=True, body_bytes_max=BODY_BYTES_MAX, status=201, problems=APPENDING)
 async def produce(topic: str, body: NewRecords, log: Log, database: Database, once: Once | None) -> Produced:
-    """Appends up to 1,000 records, durable when this is answered. Each goes to the partition that it names, or that of its
-    key; those with neither go to one. Records of one partition stay together and in order."""
+    """Appends up to 1,000 records, durable when this is answered.
+
+    Each goes to the partition that it names, or that of its key; those with neither go to one. Records of one partition
+    stay together and in order.
+    """
     found = _own(log, topic)
     records = [new_record(one, at) for at, one in enumerate(body.records)]
     if once is not None:
