@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mainspring.core.clock import VirtualClock
+from mainspring.core.http.manners import Manners
 from mainspring.primitives.limiter import Limiter, MemoryStore, QuotaExceeded, UnknownPolicy
 from mainspring.primitives.limiter.keys import ClientAddress
 from mainspring.primitives.limiter.middleware import RateLimited, limited
@@ -56,6 +57,17 @@ async def test_the_quick_fields_are_those_of_the_slow_way() -> None:
             await shared.refund(name, "127.0.0.1")
             plain = (await call(slow, "GET", "/")).headers
             assert fast["ratelimit"] == plain["ratelimit"] and fast["ratelimit-policy"] == plain["ratelimit-policy"]
+
+
+async def test_behind_the_manners_of_a_server_every_layers_fields_are_in_the_answer() -> None:
+    shared = limiter(api="3/minute", all="fixed 5/minute")
+    wrapped = Manners(RateLimited(RateLimited(app, shared, "api"), shared, "all"))
+    for left in (2, 1, 0):
+        answer = await call(wrapped, "GET", "/")
+        states = [parsed(value)[0] for name, value in answer.all_headers if name == "ratelimit"]
+        assert [(name, values["r"]) for name, values in states] == [("all", left + 2), ("api", left)]
+        assert answer.status == 200 and answer.headers["x-own"] == "1" and answer.text == "hello"
+    assert (await call(wrapped, "GET", "/")).status == 429
 
 
 async def test_legacy_fields_by_option() -> None:

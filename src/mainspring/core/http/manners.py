@@ -34,6 +34,12 @@ TICK_S_MAX = 0.5
 HOSTS_SEEN_MAX = 64
 """How many spellings of a Host header that was found good are remembered."""
 
+FIELDS: Final = "mainspring.fields"
+"""Header fields that a layer inside puts into the scope and wants in the answer, whoever gives it: it then needs no `send` of
+its own. They are not looked at here, so that a length or a type of the body does not belong among them."""
+REQUEST_ID: Final = "mainspring.request_id"
+"""In the scope of every request that has come this way."""
+
 NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 HTML: Final = (
     (b"x-frame-options", b"DENY"),
@@ -128,12 +134,12 @@ class Manners:
         else:
             self._id_last += 1
             request_id = self._id_form % self._id_last
-        scope["mainspring.request_id"] = request_id
+        scope[REQUEST_ID] = request_id
         if self._proxies is not None:
             see_through(self._proxies, scope, headers)
         serving.set(scope)
         method = scope["method"]
-        exchange = _Exchange(self, headers, request_id, receive, send)
+        exchange = _Exchange(self, scope, headers, request_id, receive, send)
         if method != "GET":
             receive = exchange.receive
         self._deadlines.add(exchange)
@@ -196,12 +202,12 @@ class Manners:
         """Whether pages of `origin` may read answers."""
         return origin in self._origins or (b"*" in self._origins and origin != b"")
 
-    def dress(self, message: Message, headers: dict[bytes, bytes], request_id: bytes) -> bool:
+    def dress(self, message: Message, scope: Scope, headers: dict[bytes, bytes], request_id: bytes) -> bool:
         """Adds to the head of an answer what belongs there; gives whether its body is to be compressed."""
         kind = b""
         long = untouchable = policed = False
         given = message["headers"]
-        dressed: list[Header] = [*given, (b"x-request-id", request_id), NOSNIFF]
+        dressed: list[Header] = [*given, *scope.get(FIELDS, ()), (b"x-request-id", request_id), NOSNIFF]
         for name, value in given:
             if name == b"content-type":
                 kind = value
@@ -237,6 +243,7 @@ class _Exchange:
         "_reading",
         "_received_bytes",
         "_request_id",
+        "_scope",
         "_send",
         "_source",
         "deadline_ns",
@@ -249,9 +256,16 @@ class _Exchange:
     task: asyncio.Task[Any] | None
 
     def __init__(
-        self, manners: Manners, headers: dict[bytes, bytes], request_id: bytes, receive: Receive, send: Send
+        self,
+        manners: Manners,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        request_id: bytes,
+        receive: Receive,
+        send: Send,
     ) -> None:
         self._manners = manners
+        self._scope = scope
         self._headers = headers
         self._request_id = request_id
         self._source = receive
@@ -284,7 +298,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.deadline_ns = NEVER
-            if self._manners.dress(message, self._headers, self._request_id):
+            if self._manners.dress(message, self._scope, self._headers, self._request_id):
                 self._head = message
                 return NOTHING
         elif self._head is not None:

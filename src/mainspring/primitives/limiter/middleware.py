@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from mainspring.core.http.manners import FIELDS, REQUEST_ID
 from mainspring.core.http.request import Application, Message, Receive, Scope, Send
 from mainspring.core.http.response import problem_response
 from mainspring.core.problems import Forbidden, Problem
@@ -92,6 +93,10 @@ class RateLimited:
             fields = self._fields(decision)
             if decision.delay:
                 await self._limiter.clock.sleep(decision.delay)
+
+        if REQUEST_ID in scope:
+            scope[FIELDS] = [*scope.get(FIELDS, ()), *fields]
+            return await self._app(scope, receive, send)
 
         def send_with_fields(message: Message) -> Awaitable[None]:
             if message["type"] in _HEADS:
