@@ -191,9 +191,9 @@ def _expect(context: dict[str, object]) -> None:
         raise error  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("first", range(0, 60, 20))
+@pytest.mark.parametrize("first", range(0, 45, 15))
 async def test_no_power_failure_loses_or_halves_what_was_acknowledged(first):
-    for seed in range(first, first + 20):
+    for seed in range(first, first + 15):
         await many_lives(seed)
 
 

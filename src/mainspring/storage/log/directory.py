@@ -39,8 +39,8 @@ from .recovery import (
 )
 from .segments import SNAPSHOT, Segment
 from .settings import FlushPolicy
+from .threads import InlineWriter, ThreadedWriter
 from .topics import TopicRecord
-from .writer import InlineWriter, ThreadedWriter
 
 if TYPE_CHECKING:
     from .topics import Topic

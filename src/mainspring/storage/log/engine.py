@@ -29,9 +29,9 @@ from .errors import InvalidPartitions, NotOpen, StorageFailed, TopicExists, Unkn
 from .files import Files, OpenFiles, RealFiles
 from .partition import Partition, Surroundings
 from .settings import LogSettings, TopicConfig, default_values
+from .threads import InlineWriter, ThreadedWriter
 from .topics import Topic, TopicFiles, TopicRecord, check_name, folded
 from .upkeep import Upkeep, finished, take
-from .writer import InlineWriter, ThreadedWriter
 
 T = TypeVar("T")
 

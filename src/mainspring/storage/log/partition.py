@@ -9,12 +9,10 @@ No record is read here but where the topic is compacted (null keys are refused) 
 
 from __future__ import annotations
 
-import asyncio
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from . import reading
 from .checkpoints import FIRST_EPOCHS, Epochs, first_files
 from .codecs import Codec
 from .errors import (
@@ -28,7 +26,6 @@ from .errors import (
     UnsupportedCompression,
 )
 from .files import OpenFiles
-from .indexes import OffsetIndex, TimeIndex
 from .model import Appending, Fetched
 from .producers import Kept, Origin, Producer, Producers
 from .records import (
@@ -46,15 +43,15 @@ from .records import (
     records_in,
     stamped,
 )
-from .segments import SNAPSHOT, Segment, scan
+from .segments import SNAPSHOT, Segment
 from .settings import LogSettings
 from .tail import Tails
 
 if TYPE_CHECKING:
     from mainspring.core.clock import Clock
 
+    from .threads import InlineWriter, ThreadedWriter
     from .topics import Topic
-    from .writer import InlineWriter, ThreadedWriter
 
 RELATIVE_OFFSET_MAX = (1 << 31) - 1
 
@@ -358,7 +355,7 @@ class Partition:
     def _load(self, segment: Segment) -> None:
         """Makes sure that the indexes can grow."""
         if segment.index is None:
-            self._indexes(segment)
+            reading.indexes(self, segment)
             segment.load(self.around.opened.files)
 
     # What the writer says
@@ -414,86 +411,20 @@ class Partition:
         if found is not None:
             buffers, size = list(found[0]), found[1]
         else:
-            chunk = self._read_files(offset, before, bytes_max)
+            chunk = reading.read_files(self, offset, before, bytes_max)
             buffers, size = [chunk] if len(chunk) else [], len(chunk)
         if size > bytes_max and not at_least_one:
             return Fetched([], 0, [], self.high_watermark, stable, self.log_start)
-        aborted = self._aborted(offset, before) if committed else []
+        aborted = reading.aborted(self, offset, before) if committed else []
         return Fetched(buffers, size, aborted, self.high_watermark, stable, self.log_start)
-
-    def _read_files(self, offset: int, before: int, bytes_max: int) -> memoryview:
-        at = self._segment_of(offset)
-        while at < len(self.segments):
-            chunk = self._read_segment(self.segments[at], offset, before, bytes_max)
-            if len(chunk):
-                return chunk
-            at += 1
-        return memoryview(b"")
-
-    def _read_segment(self, segment: Segment, offset: int, before: int, bytes_max: int) -> memoryview:
-        """One piece of the file: from the first batch that ends at or after `offset`."""
-        opened = self.around.opened
-        if not segment.created:
-            return memoryview(b"")
-        position = self._position(segment, offset)
-        for start, batch, _ in scan(opened, segment, position):
-            if batch.base_offset >= before:
-                break
-            if batch.last_offset < offset:
-                continue
-            size = max(batch.size_bytes, min(bytes_max, segment.size - start))
-            chunk = memoryview(opened.files.read(opened.handle(segment.path()), start, size))
-            return chunk[: _whole(chunk, before)]
-        return memoryview(b"")
-
-    def _segment_of(self, offset: int) -> int:
-        """The index of the segment that may hold `offset`."""
-        return max(0, bisect_right(self.segments, offset, key=attrgetter("base")) - 1)
-
-    def _position(self, segment: Segment, offset: int) -> int:
-        return self._indexes(segment)[0].position(offset)
-
-    def _indexes(self, segment: Segment) -> tuple[OffsetIndex, TimeIndex]:
-        opened = self.around.opened
-        try:
-            return segment.indexes(opened.files)
-        except (ValueError, FileNotFoundError):
-            segment.rebuild(opened, self.topic.config.index_interval_bytes)
-            return segment.indexes(opened.files)
-
-    def _aborted(self, offset: int, before: int) -> list[tuple[int, int]]:
-        """The aborted transactions with records between the two."""
-        found = []
-        for segment in self.segments[self._segment_of(offset) :]:
-            for entry in segment.aborted_in(self.around.opened.files):
-                if entry.last_offset >= offset and entry.first_offset < before:
-                    found.append((entry.producer_id, entry.first_offset))
-                if entry.last_stable >= before:
-                    return found
-        return found
 
     async def find(self, timestamp_ms: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record at or after the time, below the high watermark."""
-        opened = self.around.opened
-        for segment in tuple(self.segments):
-            if segment.max_timestamp < timestamp_ms or not segment.created:
-                continue
-            index, times = self._indexes(segment)
-            for _, batch, data in scan(opened, segment, index.position(times.offset(timestamp_ms))):
-                if batch.base_offset >= self.high_watermark:
-                    return None
-                if batch.max_timestamp < timestamp_ms or batch.last_offset < self.log_start:
-                    continue
-                for record in records_in(data):
-                    if record.timestamp_ms >= timestamp_ms and record.offset >= self.log_start:
-                        return record.offset, record.timestamp_ms
-            await asyncio.sleep(0)
-        return None
+        return await reading.find(self, timestamp_ms)
 
     async def max_timestamp(self) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record with the greatest time."""
-        greatest = max((segment.max_timestamp for segment in self.segments if segment.size), default=-1)
-        return await self.find(greatest) if greatest >= 0 else None
+        return await reading.find_greatest(self)
 
     async def delete_records(self, before: int) -> int:
         """Records before this offset are gone for good; -1 for the high watermark. Gives the log start.
@@ -513,15 +444,3 @@ class Partition:
         if found + 1 < len(self.epochs):
             return self.epochs[found][0], self.epochs[found + 1][1]
         return self.epochs[found][0], self.end
-
-
-def _whole(chunk: memoryview, before: int) -> int:
-    """How many of its bytes are whole batches that begin below `before`."""
-    at: int = 0
-    end = len(chunk)
-    while end - at >= HEAD_BYTES:
-        base_offset, length, _ = HEAD.unpack_from(chunk, at)
-        if base_offset >= before or at + length + OVERHEAD_BYTES > end:
-            break
-        at += length + OVERHEAD_BYTES
-    return at

@@ -16,7 +16,7 @@ SUFFIXES = (LOG, INDEX, TIME_INDEX, TRANSACTION_INDEX)
 
 SWAP = ".swap"
 
-_SCAN_BYTES = 1 << 20
+SCAN_BYTES = 1 << 20
 
 
 class Segment:
@@ -132,9 +132,9 @@ class Segment:
 
 
 def scan(
-    opened: OpenFiles, segment: Segment, at: int = 0, end: int | None = None
+    opened: OpenFiles, segment: Segment, at: int = 0, end: int | None = None, chunk_bytes: int = SCAN_BYTES
 ) -> Iterator[tuple[int, Batch, memoryview]]:
-    """Position, header and bytes of each batch from `at` on, up to `end` or the segment's size.
+    """Position, header and bytes of each batch from `at` on, up to `end` or the segment's size, read in chunks.
 
     Ends at a batch that is cut off. Raises `CorruptBatch` for a length that cannot be; checksums are the caller's.
     """
@@ -143,7 +143,7 @@ def scan(
     chunk, start = b"", at
     while at < end:
         if at + HEADER_BYTES > start + len(chunk):
-            chunk, start = opened.files.read(handle, at, min(_SCAN_BYTES, end - at)), at
+            chunk, start = opened.files.read(handle, at, min(chunk_bytes, end - at)), at
             if len(chunk) < HEADER_BYTES:
                 return
         batch = Batch(*HEADER.unpack_from(chunk, at - start))
@@ -153,7 +153,7 @@ def scan(
         if at + size > end:
             return
         if at + size > start + len(chunk):
-            chunk, start = opened.files.read(handle, at, max(size, min(_SCAN_BYTES, end - at))), at
+            chunk, start = opened.files.read(handle, at, max(size, min(chunk_bytes, end - at))), at
             if len(chunk) < size:
                 return
         yield at, batch, memoryview(chunk)[at - start : at - start + size]

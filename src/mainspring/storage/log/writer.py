@@ -18,9 +18,6 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mainspring.core.crash import crash_point
@@ -30,6 +27,7 @@ from .files import Files, OpenFiles
 from .journal import Journal
 from .model import ACKS_LEADER, Appending
 from .settings import FlushPolicy, LogSettings
+from .trimming import Trimming
 
 if TYPE_CHECKING:
     from .partition import Partition
@@ -39,16 +37,15 @@ _log = logging.getLogger(__name__)
 
 COMMIT_APPENDS_MAX = 16_384
 COMMIT_BYTES_MAX = 32 << 20
-SYNCS_AT_ONCE = 4
-SYNCS_APART_MAX = 64
-"""More dirty files than this are synced with all others of their file system in one call."""
 
 
 class SyncFailed(StorageFailed):
     """What was written may or may not be on the disk: the partition stays closed for this process's life."""
 
 
-class _Job:
+class Job:
+    """Work on the files that is not appending; its result goes to `done` on the loop, where there is one."""
+
     __slots__ = ("args", "done", "function")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], done: asyncio.Future[Any] | None) -> None:
@@ -67,45 +64,8 @@ class _Run:
         self.buffers: list[bytes] = []
 
 
-class _Trimming:
-    """Syncing of all that is dirty at some time; runs in any thread."""
-
-    __slots__ = ("_dirty", "_folders", "failed", "journal", "syncs")
-
-    def __init__(self, dirty: dict[str, Partition | None], folders: set[str], journal: Journal | None) -> None:
-        self._dirty = dirty
-        self._folders = folders
-        self.journal = journal
-        self.failed: list[tuple[Partition, OSError]] = []
-        self.syncs = 0
-
-    def run(self, files: Files) -> None:
-        if len(self._dirty) + len(self._folders) > SYNCS_APART_MAX and self._dirty:
-            try:
-                files.sync_all(next(iter(self._dirty)))
-                self.syncs += 1
-                return
-            except OSError:
-                _log.exception("syncing everything at once failed; each file is asked for itself")
-        for path, partition in self._dirty.items():
-            self.syncs += 1
-            try:
-                _sync_path(files, path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                if partition is not None:
-                    self.failed.append((partition, error))
-        for folder in self._folders:
-            self.syncs += 1
-            try:
-                files.sync_folder(folder)
-            except FileNotFoundError:
-                continue
-
-
 class Writer:
-    """The writer's work, without its thread: `ThreadedWriter` and `InlineWriter` drive it."""
+    """The writer's work, without its thread: those in `threads` drive it."""
 
     def __init__(
         self,
@@ -133,10 +93,10 @@ class Writer:
         self._dirty: dict[str, Partition | None] = {}
         self._dirty_folders: set[str] = set()
 
-    def work(self, items: deque[Appending | _Job]) -> None:
+    def work(self, items: deque[Appending | Job]) -> None:
         """Does all of `items` in order: appends in as few commits as may be, and what nobody waits for behind them."""
         appends: list[Appending] = []
-        later: list[_Job] = []
+        later: list[Job] = []
         size = 0
         while items:
             item = items.popleft()
@@ -147,7 +107,7 @@ class Writer:
                     self._commit(appends)
                     appends, size = [], 0
                 continue
-            assert isinstance(item, _Job)
+            assert isinstance(item, Job)
             later.append(item)
             if item.done is None:
                 continue
@@ -159,12 +119,12 @@ class Writer:
             self._commit(appends)
         self._run_jobs(later)
 
-    def _run_jobs(self, jobs: list[_Job]) -> None:
+    def _run_jobs(self, jobs: list[Job]) -> None:
         for job in jobs:
             self._run_job(job)
         jobs.clear()
 
-    def _run_job(self, job: _Job) -> None:
+    def _run_job(self, job: Job) -> None:
         result, error = None, None
         try:
             result = job.function(*job.args)
@@ -219,7 +179,7 @@ class Writer:
                 self.files.write(self.opened.handle(segment.path(), create=not segment.created), run.buffers, run.at)
                 segment.created = True
             except OSError as error:
-                self._spoil(partition, StorageFailed(_why(error)))
+                self._spoil(partition, StorageFailed(why(error)))
         if partition.write_error is None:
             return True
         for item in run.items:
@@ -283,7 +243,7 @@ class Writer:
 
     def _sync_failed(self, run: _Run, error: OSError | None) -> None:
         if error is not None:
-            self._spoil(run.partition, SyncFailed(_why(error)))
+            self._spoil(run.partition, SyncFailed(why(error)))
             try:
                 # The kernel may show what is not on the disk: the next start must not take it for durable.
                 self.files.truncate(self.opened.handle(run.segment.path()), run.at)
@@ -328,9 +288,9 @@ class Writer:
         """As `trim`, where appends need not wait for it."""
         self.trim()
 
-    def _begin_trimming(self) -> _Trimming:
+    def _begin_trimming(self) -> Trimming:
         """Takes what is dirty by now, and ends the journal that covers it: the next append to many files begins another."""
-        work = _Trimming(self._dirty, self._dirty_folders, self._journal)
+        work = Trimming(self._dirty, self._dirty_folders, self._journal)
         self._dirty, self._dirty_folders, self._journal = {}, set(), None
         if work.journal is not None:
             work.journal.close()
@@ -339,10 +299,10 @@ class Writer:
     def _end_trimming(self) -> None:
         """Waits for trimming that is on its way."""
 
-    def _trimmed(self, work: _Trimming) -> None:
+    def _trimmed(self, work: Trimming) -> None:
         self.syncs += work.syncs
         for partition, error in work.failed:
-            self._spoil(partition, SyncFailed(_why(error)))
+            self._spoil(partition, SyncFailed(why(error)))
         crash_point("log.journal.trimmed")
         if work.journal is None or work.failed:
             # A journal whose files could not be synced stays: the next start reads it.
@@ -359,120 +319,6 @@ class Writer:
         self.opened.close_all()
 
 
-class ThreadedWriter(Writer):
-    """A writer in its own thread."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._queue: SimpleQueue[Appending | _Job | None] = SimpleQueue()
-        self._pool: ThreadPoolExecutor | None = None
-        self._trimming: tuple[_Trimming, Future[None]] | None = None
-        self._thread = Thread(target=self._run, name="log-writer", daemon=True)
-        self._thread.start()
-
-    def put(self, appending: Appending) -> None:
-        self._queue.put(appending)
-
-    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """Runs `function` after everything that was put before; its result on the loop."""
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Job(function, args, done))
-        return done
-
-    def tell(self, function: Callable[..., object], *args: Any) -> None:
-        """Runs `function` some time after what was put before, where nobody waits: an error is logged."""
-        self._queue.put(_Job(function, args, None))
-
-    async def stop(self) -> None:
-        """Ends the thread after everything that was put before."""
-        await self.call(self.close)
-        self._queue.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def _sync_all(self, handles: list[int]) -> Iterable[OSError | None]:
-        if len(handles) == 1:
-            return map(self._sync_one, handles)
-        return self._threads().map(self._sync_one, handles)
-
-    def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(SYNCS_AT_ONCE + 1, "log-sync")
-        return self._pool
-
-    def _trim_beside(self) -> None:
-        # One at a time: a journal that fills faster than files are synced makes appends wait here.
-        self._end_trimming()
-        work = self._begin_trimming()
-        done = self._threads().submit(work.run, self.files)
-        self._trimming = (work, done)
-        done.add_done_callback(lambda _: self.tell(self._end_trimming))
-
-    def _end_trimming(self) -> None:
-        if self._trimming is not None:
-            (work, done), self._trimming = self._trimming, None
-            done.result()
-            self._trimmed(work)
-
-    def _run(self) -> None:
-        queue = self._queue
-        items: deque[Appending | _Job] = deque()
-        while True:
-            item = queue.get()
-            if item is None:
-                return
-            items.append(item)
-            for _ in range(min(queue.qsize(), COMMIT_APPENDS_MAX)):
-                item = queue.get()
-                if item is None:
-                    self.work(items)
-                    return
-                items.append(item)
-            self.work(items)
-
-
-class InlineWriter(Writer):
-    """A writer without a thread, which works at the loop's next turn: for a simulation that must repeat itself."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._items: deque[Appending | _Job] = deque()
-        self._scheduled = False
-
-    def put(self, appending: Appending) -> None:
-        self._push(appending)
-
-    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._push(_Job(function, args, done))
-        return done
-
-    def tell(self, function: Callable[..., object], *args: Any) -> None:
-        self._push(_Job(function, args, None))
-
-    async def stop(self) -> None:
-        await self.call(self.close)
-
-    def _push(self, item: Appending | _Job) -> None:
-        self._items.append(item)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._scheduled = False
-        self.work(self._items)
-
-
-def _sync_path(files: Files, path: str) -> None:
-    handle = files.open(path)
-    try:
-        files.sync(handle)
-    finally:
-        files.close(handle)
-
-
 def _settle(appends: Sequence[Appending]) -> None:
     for item in appends:
         item.settle()
@@ -487,5 +333,5 @@ def _answer(done: asyncio.Future[Any], result: Any, error: Exception | None) -> 
         done.set_result(result)
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
     return f"{error.strerror or error} ({errno.errorcode.get(error.errno or 0, 'unknown')})"
