@@ -240,8 +240,9 @@ class Compaction:
         try:
             await self._store.sync([written])
             crash_point("objects.compact.synced")
-            if all(written.stripe.places[index] is not None for index in moving):
-                await self._database.write(references.move, stripe, written.stripe)
+            await self._database.write(references.move, stripe, written.stripe)
+            if None in written.stripe.places:
+                self._healing.note(written.stripe)
         except ObjectsError as error:
             log.warning("stripe %d cannot be moved now: %s", stripe.id, error)
         finally:

@@ -5,7 +5,7 @@ holds bytes [i * length, (i + 1) * length) of the payload, so that an intact rea
 liberasurecode's own header of 80 bytes, which is kept with the shard: decoding needs it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -62,12 +62,16 @@ def encode(payload: bytes, profile: Profile) -> list[bytes]:
     return fragments
 
 
-def decode(fragments: Sequence[bytes], profile: Profile) -> bytes:
-    """The payload, from any k of its fragments."""
+def decode(fragments: Mapping[int, bytes], profile: Profile, size: int) -> bytes:
+    """The payload of `size` bytes, from any k of its fragments, given by index. Only missing data shards are computed."""
     if profile.m == 0:
         return fragments[0]
-    payload: bytes = _driver(*profile).decode(list(fragments))
-    return payload
+    missing = [index for index in range(profile.k) if index not in fragments]
+    data = dict(fragments)
+    if missing:
+        known = [fragments[index] for index in sorted(fragments)]
+        data.update(zip(missing, reconstruct(known, missing, profile), strict=True))
+    return b"".join([memoryview(data[index])[CODEC_BYTES:] for index in range(profile.k)])[:size]
 
 
 def reconstruct(fragments: Sequence[bytes], missing: Sequence[int], profile: Profile) -> list[bytes]:

@@ -113,7 +113,7 @@ class Healing:
         disks = self._store.roomy(used, len(missing))
         profile = stripe.profile
         if len(disks) < len(missing):
-            payload = await self._store.run(decode, [good[index] for index in sorted(good)], profile)
+            payload = await self._store.run(decode, good, profile, stripe.size)
             return await self._cut_anew(stripe, payload, self._store.choose()[0])
         fragments = dict(good)
         lacking = [index for index in missing if index not in good]

@@ -12,7 +12,9 @@ from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.stripes import StripeStore
 
 CHUNK_BYTES = 1 << 20
-SPAN_BYTES = 4 << 20
+SPAN_BYTES = 8 << 20
+"""A whole stripe, since one that lost a shard must be read whole for any part of it."""
+
 CACHED_BYTES_MAX = 128 << 10
 """What is larger is read by a thread, page cache or not: copying it would hold the event loop."""
 

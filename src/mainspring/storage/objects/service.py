@@ -25,7 +25,7 @@ from mainspring.storage.objects.erasure import parse_profile
 from mainspring.storage.objects.errors import InvalidArgument, InvalidRequest
 from mainspring.storage.objects.intake import Body
 from mainspring.storage.objects.keys import Encryption, Keys
-from mainspring.storage.objects.listing import Ask, Page, Token
+from mainspring.storage.objects.listing import Ask, Page, Token, Walked
 from mainspring.storage.objects.model import (
     NULL,
     Bucket,
@@ -425,8 +425,12 @@ class Objects:
         if begun is not None and begun.at > self.now_us() - self._engine.numbers.snapshot_us:
             at = begun.at
         walked = await self._database.read(listing.walk, bucket, msgspec.structs.replace(ask, at=at))
-        if walked.next is not None and at is None:
+        quiet = self._quiet_moment(walked)
+        if walked.next is not None and at is None and quiet is not None:
+            walked = walked._replace(next=msgspec.structs.replace(walked.next, at=quiet))
+        elif walked.next is not None and at is None:
             at = await self._database.write(listing.fix_moment, self._engine.numbers, walked.bucket.id)
+            self._engine.numbers.note_moment(walked.bucket.id, at)
             walked = await self._database.read(listing.walk, bucket, msgspec.structs.replace(ask, at=at))
         entries, prefixes, next = walked.entries, [one.decode() for one in walked.prefixes], walked.next
         last = max([*(one.key for one in entries[-1:]), *prefixes[-1:]], key=str.encode, default=None)
@@ -438,6 +442,12 @@ class Objects:
             entries[-1].version if next is not None and entries and entries[-1].key == last else None,
             walked.bucket.versioning,
         )
+
+    def _quiet_moment(self, walked: Walked) -> int | None:
+        """The moment of an earlier listing since which nothing has changed. Only where no other process can change it."""
+        if self._database.dialect != "sqlite":
+            return None
+        return self._engine.numbers.quiet_moment(walked.bucket.id)
 
     async def _find(
         self,

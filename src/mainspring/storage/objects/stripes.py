@@ -300,6 +300,8 @@ class StripeStore:
             index: (max(0, start - index * length), min(length, stop - index * length))
             for index in range(first, last + 1)
         }
+        if any(self._is_gone(stripe, index) for index in wanted):
+            return await self._read_degraded(stripe, start, stop)
         tasks = {index: asyncio.create_task(self._read_part(stripe, index, *span)) for index, span in wanted.items()}
         late_s = max((self._late_s(stripe, index) for index in wanted), default=1.0) if stripe.m else None
         await asyncio.wait(tasks.values(), timeout=late_s)
@@ -313,10 +315,18 @@ class StripeStore:
                 raise error
             if not task.done() or task.exception() is not None:
                 self._note_bad(stripe, index, task)
+        return await self._read_degraded(stripe, start, stop)
+
+    async def _read_degraded(self, stripe: Stripe, start: int, stop: int) -> memoryview:
         self.on_bad(stripe)
         self.degraded_reads += 1
-        payload = await self.payload(stripe)
-        return memoryview(payload)[start:stop]
+        return memoryview(await self.payload(stripe))[start:stop]
+
+    def _is_gone(self, stripe: Stripe, index: int) -> bool:
+        """Whether a shard need not even be asked for."""
+        place = stripe.places[index]
+        disk = None if place is None else self.disks.get(place.disk)
+        return disk is None or disk.lost is not None
 
     def _note_bad(self, stripe: Stripe, index: int, task: "asyncio.Task[bytes]") -> None:
         self.bad_shards += 1
@@ -360,13 +370,14 @@ class StripeStore:
         if len(fragments) < stripe.k:
             log.error("stripe %d cannot be read: of %s the shards %s are missing", stripe.id, stripe.profile, missing)
             raise InternalError(stripe=stripe.id, missing_shards=sorted(missing))
-        return await self.run(decode, [fragments[index] for index in sorted(fragments)], stripe.profile)
+        return await self.run(decode, fragments, stripe.profile, stripe.size)
 
     async def fragments(self, stripe: Stripe, enough: int) -> tuple[dict[int, bytes], dict[int, str]]:
         """Good fragments by index, at least `enough` where there are so many; and what is wrong with the others tried."""
         good: dict[int, bytes] = {}
         bad: dict[int, str] = {}
-        untried = list(range(len(stripe.places)))
+        # Those that are known to be gone come last, so that what is needed is asked for all at once.
+        untried = sorted(range(len(stripe.places)), key=lambda index: self._is_gone(stripe, index))
         while untried and len(good) < enough:
             batch = [untried.pop(0) for _ in range(min(enough - len(good), len(untried)))]
             answers = await asyncio.gather(*(self.fragment(stripe, index) for index in batch), return_exceptions=True)

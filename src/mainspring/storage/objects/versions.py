@@ -49,6 +49,7 @@ from mainspring.storage.objects.tables import bucket as buckets
 from mainspring.storage.objects.tables import stripe as stripes
 from mainspring.storage.objects.tables import version as versions
 
+BUCKETS_NOTED = 10_000
 STRIPES_AT_ONCE = 1024
 """Beyond so many stripes of one object (8 GiB) a reader finds them as it comes to them."""
 
@@ -158,6 +159,26 @@ class Numbers:
         self._clock = clock
         self._last = 0
         self._lock = threading.Lock()
+        self._changed: dict[int, int] = {}
+        self._fixed: dict[int, int] = {}
+
+    def note_change(self, bucket: int) -> None:
+        """What a bucket shows is about to change; called inside the transaction, whether it commits or not."""
+        if len(self._changed) >= BUCKETS_NOTED:
+            self._fixed.clear()
+            self._changed.clear()
+        self._changed[bucket] = self.next()
+
+    def note_moment(self, bucket: int, at: int) -> None:
+        """Rows are kept for listings that show the bucket at `at`."""
+        self._fixed[bucket] = at
+
+    def quiet_moment(self, bucket: int) -> int | None:
+        """A moment for which rows are kept and since which nothing was changed here, young enough for a new listing."""
+        at = self._fixed.get(bucket)
+        if at is None or self._changed.get(bucket, 0) >= at or at < self.now_us() - self.snapshot_us // 2:
+            return None
+        return at
 
     def next(self) -> int:
         with self._lock:
@@ -315,6 +336,7 @@ def find_current(connection: Connection, bucket: int, key: str, version: str | N
 
 def put(connection: Connection, numbers: Numbers, bucket: Bucket, draft: Draft) -> Placed:
     """Makes `draft` the newest version of its key. Raises what its condition raises, having changed nothing."""
+    numbers.note_change(bucket.id)
     row, highest = _newest(connection, bucket.id, draft.key)
     draft.condition.check(_standing(row), draft.key)
     seq = max(numbers.next(), highest + 1)
@@ -366,6 +388,7 @@ def remove(
     event: str = "ObjectRemoved",
 ) -> Deleted:
     """Deletes a key (with versioning: puts a marker on it) or, for good, one version. Raises `Locked`."""
+    numbers.note_change(bucket.id)
     row, highest = _newest(connection, bucket.id, key)
     if version is not None:
         return _remove_version(connection, numbers, bucket, key, version, condition, bypass_governance, event)
