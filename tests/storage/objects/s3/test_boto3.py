@@ -2,12 +2,14 @@
 
 import io
 import urllib.request
+from base64 import b64encode
 from typing import Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+from tests.storage.objects.s3.raw import Reply, Signer
 from tests.storage.objects.s3.running import Running, aside, code_of
 
 MIB = 1 << 20
@@ -190,3 +192,41 @@ async def test_an_encrypted_object_opens_with_its_key_only(running: Running, mod
             assert s3.head_object(Bucket="sealed", Key="k")["ServerSideEncryption"] == mode
 
     await aside(tour)
+
+
+async def test_a_commit_of_many_keys_is_all_or_nothing(running: Running) -> None:
+    s3 = Signer(running)
+    await s3.send("PUT", "/commit")
+    await s3.send("PUT", "/commit/old", body=b"old")
+
+    def put(key: str, text: bytes, condition: str = "") -> str:
+        return f"<Put><Key>{key}</Key><Body>{b64encode(text).decode()}</Body>{condition}</Put>"
+
+    async def commit(*operations: str) -> Reply:
+        return await s3.send(
+            "POST", "/commit", query=[("commit", "")], body=f"<Commit>{''.join(operations)}</Commit>".encode()
+        )
+
+    copy, delete = "<Copy><Key>copy</Key><Source>commit/old</Source></Copy>", "<Delete><Key>old</Key></Delete>"
+    refused = await commit(put("a", b"1"), delete, put("b", b"2", "<IfMatch>x</IfMatch>"))
+    assert (refused.status, refused.code) == (404, "NoSuchKey")
+    assert (await s3.send("GET", "/commit/a")).status == 404
+    assert (await s3.send("GET", "/commit/old")).body == b"old"
+    done = await commit(put("a", b"1"), copy, delete, put("b", b"2", "<IfNoneMatch>*</IfNoneMatch>"))
+    assert (done.status, done.body.count(b"<Stored>"), done.body.count(b"<Deleted>")) == (200, 3, 1)
+    assert (await s3.send("GET", "/commit/copy")).body == b"old"
+    assert (await s3.send("GET", "/commit/old")).status == 404
+    assert (await commit()).code == "MalformedXML"
+
+
+async def test_a_rename_moves_a_key_or_all_below_a_prefix(running: Running) -> None:
+    s3 = Signer(running)
+    await s3.send("PUT", "/rename")
+    for key in ("one", "dir/a", "dir/b"):
+        await s3.send("PUT", f"/rename/{key}", body=key.encode())
+    for source, target in (("one", "two"), ("dir/", "moved/")):
+        headers = {"x-amz-rename-source": f"/rename/{source}"}
+        assert (await s3.send("PUT", f"/rename/{target}", query=[("renameObject", "")], headers=headers)).status == 200
+    listed = await s3.send("GET", "/rename", query=[("list-type", "2")])
+    assert [key.partition("<")[0] for key in listed.body.decode().split("<Key>")[1:]] == ["moved/a", "moved/b", "two"]
+    assert (await s3.send("GET", "/rename/moved/a")).body == b"dir/a"

@@ -4,6 +4,7 @@ Clients that are programs run as processes beside the server; what is not instal
 """
 
 import asyncio
+import json
 import os
 import subprocess
 from datetime import timedelta
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 
 from tests.needs import need_module, need_program
+from tests.social.links.peers import npm_package, run_node
 from tests.storage.objects.s3.running import Running, aside
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * (11 * MIB // 256)
 KEYS = 1_100
+SDK_VERSION = "3.1175.0"
 
 
 def run(*words: str, environment: dict[str, str] | None = None, folder: Path | None = None) -> str:
@@ -319,3 +322,49 @@ async def test_two_writers_of_a_delta_table_lose_no_commit(running: Running) -> 
     assert sorted((one["writer"], one["number"]) for one in rows) == sorted(
         [(0, 0), *((writer, number) for writer in (1, 2) for number in range(8))]
     )
+
+
+JAVASCRIPT = """
+import { createReadStream } from 'node:fs'
+import { S3Client, CreateBucketCommand, PutObjectCommand, GetObjectCommand, ListObjectsV2Command, CopyObjectCommand,
+  HeadObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3'
+import { Upload } from '@aws-sdk/lib-storage'
+const [endpoint, accessKeyId, secretAccessKey, path, size] = process.argv.slice(2)
+const s3 = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials: { accessKeyId, secretAccessKey } })
+const Bucket = 'javascript'
+const seen = {}
+await s3.send(new CreateBucketCommand({ Bucket }))
+const ContentLength = Number(size)
+const streamed = { Bucket, Key: 'streamed', Body: createReadStream(path), ContentLength, ChecksumAlgorithm: 'CRC32C' }
+seen.streamed = (await s3.send(new PutObjectCommand(streamed))).ChecksumCRC32C !== undefined
+await new Upload({ client: s3, params: { Bucket, Key: 'parts', Body: createReadStream(path) }, partSize: 5 << 20 }).done()
+const got = await (await s3.send(new GetObjectCommand({ Bucket, Key: 'parts' }))).Body.transformToByteArray()
+seen.bytes = got.length
+const range = await s3.send(new GetObjectCommand({ Bucket, Key: 'streamed', Range: 'bytes=65-67' }))
+seen.range = await range.Body.transformToString()
+seen.parts = (await s3.send(new HeadObjectCommand({ Bucket, Key: 'parts', PartNumber: 1 }))).PartsCount
+const again = new PutObjectCommand({ Bucket, Key: 'parts', Body: 'x', IfNoneMatch: '*' })
+seen.refused = await s3.send(again).catch((error) => error.name)
+await s3.send(new CopyObjectCommand({ Bucket, Key: 'copy', CopySource: `${Bucket}/parts` }))
+const { Contents } = await s3.send(new ListObjectsV2Command({ Bucket }))
+seen.keys = Contents.map(({ Key }) => Key)
+const Objects = Contents.map(({ Key }) => ({ Key }))
+seen.deleted = (await s3.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects } }))).Deleted.length
+console.log(JSON.stringify(seen))
+"""
+
+
+async def test_aws_sdk_for_javascript(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(BODY)
+    package = await aside(npm_package, "@aws-sdk/lib-storage", SDK_VERSION)
+    arguments = (running.address, running.access_key, running.secret_key, str(tmp_path / "large"), str(len(BODY)))
+    seen = json.loads(await aside(run_node, JAVASCRIPT, package, *arguments))
+    assert seen == {
+        "streamed": True,
+        "bytes": len(BODY),
+        "range": "ABC",
+        "parts": 3,
+        "refused": "PreconditionFailed",
+        "keys": ["copy", "parts", "streamed"],
+        "deleted": 3,
+    }

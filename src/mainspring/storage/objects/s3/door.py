@@ -16,6 +16,7 @@ from mainspring.core.telemetry import Metrics
 from mainspring.storage.objects.s3 import (
     access,
     bucket_handlers,
+    commits,
     cors,
     documents,
     errors,
@@ -45,7 +46,18 @@ from mainspring.storage.objects.service import Objects
 
 log = logging.getLogger(__name__)
 
-HANDLERS: Final = (bucket_handlers, writes, documents, grants, lifecycle, listings, locks, object_handlers, uploads)
+HANDLERS: Final = (
+    bucket_handlers,
+    commits,
+    writes,
+    documents,
+    grants,
+    lifecycle,
+    listings,
+    locks,
+    object_handlers,
+    uploads,
+)
 """Modules whose handlers stand in the table of operations."""
 
 SERVER: Final[Header] = (b"server", b"mainspring")

@@ -78,7 +78,7 @@ def compile_policy(document: bytes, bucket: str | None) -> Policy:
         raise S3Error("MalformedPolicy", "Policies are at most 20 KiB")
     try:
         read = msgspec.json.decode(document)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of what is no UTF-8 msgspec says another one
         raise S3Error("MalformedPolicy") from None
     if not isinstance(read, dict):
         raise S3Error("MalformedPolicy")

@@ -132,7 +132,7 @@ async def complete(call: Call) -> Answer:
         call.bucket,
         call.key,
         id,
-        [_wanted(node) for node in nodes],
+        [wanted_part(node) for node in nodes],
         condition=headers.write_if(call),
         checksum=Checksum(given[0], given[1], kind) if given is not None else None,
         size=int(size) if size is not None else None,
@@ -149,7 +149,8 @@ async def complete(call: Call) -> Answer:
     return xml(document("CompleteMultipartUploadResult", inner), headers=shown)
 
 
-def _wanted(node: Node) -> Wanted:
+def wanted_part(node: Node) -> Wanted:
+    """A `Part` of a document that completes an upload. Raises `MalformedXML`."""
     number = node.get("PartNumber")
     if not number.isascii() or not number.isdigit() or len(number) > 9 or node.one("ETag") is None:
         raise S3Error("MalformedXML")
