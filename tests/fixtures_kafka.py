@@ -184,13 +184,21 @@ class OurBroker:
     """Our engine, coordinators and door on one port, in a thread with a loop of its own."""
 
     def __init__(
-        self, folder: Path, *, settings: Any = None, log_settings: Any = None, ssl: Any = None, find_token: Any = None
+        self,
+        folder: Path,
+        *,
+        settings: Any = None,
+        log_settings: Any = None,
+        ssl: Any = None,
+        find_token: Any = None,
+        make_listener: Any = None,
     ) -> None:
         self._folder = folder
         self._settings = settings
         self._log_settings = log_settings
         self._ssl = ssl
         self._find_token = find_token
+        self._make_listener = make_listener
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -252,7 +260,7 @@ class OurBroker:
             transactions=self.log.transactions,
             find_token=self._find_token,
         )
-        self.listener = Listener(self.broker)
+        self.listener = (self._make_listener or Listener)(self.broker)
         server = await self._loop.create_server(self.listener, "127.0.0.1", self.port, ssl=self._ssl)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()

@@ -72,14 +72,15 @@ def is_flexible(key: int, version: int) -> bool:
 
 
 @cache
-def _reader(key: int, version: int) -> Read:
+def request_reader(key: int, version: int) -> Read:
+    """What reads the body of a request, as `reading.entity_reader` says."""
     return entity_reader(request_type(key, version))[0]
 
 
 def read(key: int, version: int, frame: memoryview, at: int) -> Any:
     """The request whose body begins at `at`. Raises `Malformed`."""
     try:
-        return _reader(key, version)(frame, at)[0]
+        return request_reader(key, version)(frame, at)[0]
     except (ValueError, IndexError, struct.error, OverflowError) as error:
         raise Malformed(f"{type(error).__name__}: {error}") from None
 
