@@ -1,6 +1,7 @@
 """The JSON API of the log: what is shown and changed, who may, and what bad input gets."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -498,6 +499,18 @@ async def test_records_are_watched_as_they_arrive_and_a_filter_holds(house: Hous
         while len(seen) < 2:
             seen += (await socket.message())["records"]
     assert sorted(one["value"] for one in seen) == ['{"n":2}', '{"n":3}']
+
+
+async def test_a_watcher_gets_the_beginning_of_a_value_that_is_large(house: House) -> None:
+    await house.topic()
+    async with watching(house) as socket:
+        await socket.message()
+        for value in (b"x" + "ä".encode() * 400_000, b"\xff" * 70_000):
+            await house.log.append("orders", value)
+            (shown,) = (await socket.message())["records"]
+            start = shown["value"].encode() if shown["value"] else b64decode(shown["value_base64"])
+            assert value.startswith(start) and len(start) + shown["cut_bytes"] == len(value)
+            assert 64 << 10 >= len(start) >= (64 << 10) - 3
 
 
 async def test_a_watcher_that_is_too_slow_is_told_how_much_it_missed(

@@ -18,13 +18,16 @@ from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.reader import Isolation
 from mainspring.storage.log.service import Log
 from mainspring.storage.log.topics import Topic
-from mainspring.storage.log.views import RecordView, record_view
+from mainspring.storage.log.views import RecordView, cut_view
 from mainspring.storage.log.where import Filter
-from mainspring.wire.websocket import open_channel
+from mainspring.wire.websocket import Limits, open_channel
 
 EVERY_S = 0.1
 MESSAGE_RECORDS_MAX = 200
 MESSAGE_BYTES_MAX = 256 << 10
+VALUE_BYTES_MAX = 64 << 10
+UNSENT_BYTES_MAX = 16 << 20
+"""Room for one message: the next is made when this one is sent."""
 BEHIND_MAX = 2_000
 LOOKED_AT_MAX = 5_000
 """Records of a partition that are held against the filter for one message."""
@@ -96,7 +99,7 @@ class Tail:
             room = Room(MESSAGE_RECORDS_MAX - len(records), LOOKED_AT_MAX, MESSAGE_BYTES_MAX - size_bytes)
             taken = await self._read(partition, room)
             size_bytes += taken.taken_bytes
-            records += [record_view(index, read) for read in taken.taken]
+            records += [cut_view(index, read, VALUE_BYTES_MAX) for read in taken.taken]
         self._turn += 1
         return TailView(records, dropped, self.places())
 
@@ -148,7 +151,7 @@ def topic_of(engine: Engine, name: str) -> Topic:
 async def watch(channel: Channel, log: Log, tail: Tail, watchers: Watchers) -> None:
     """Serves one watcher until it leaves or the topic is deleted. The first message tells where it stands."""
     try:
-        async with open_channel(channel) as socket:
+        async with open_channel(channel, Limits(unsent_bytes_max=UNSENT_BYTES_MAX)) as socket:
             if not watchers.enter():
                 await socket.close(_TRY_LATER, "too many are watching")
                 return

@@ -110,7 +110,8 @@ class HeaderView(msgspec.Struct, omit_defaults=True):
 
 
 class RecordView(msgspec.Struct, omit_defaults=True):
-    """A record; a value that is null, with no `value_base64`, is a tombstone."""
+    """A record; a value that is null, with no `value_base64`, is a tombstone. `cut_bytes` of it are not shown: a tail
+    shows the first 64 KiB of a value."""
 
     partition: int
     offset: int
@@ -120,6 +121,7 @@ class RecordView(msgspec.Struct, omit_defaults=True):
     headers: list[HeaderView]
     key_base64: str | UnsetType = UNSET
     value_base64: str | UnsetType = UNSET
+    cut_bytes: int | UnsetType = UNSET
 
 
 class RecordsQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +258,22 @@ def text_and_base64(data: bytes | None) -> tuple[str | None, str | UnsetType]:
         return data.decode(), UNSET
     except UnicodeDecodeError:
         return None, b64encode(data).decode()
+
+
+def cut_view(partition: int, read: Read, value_bytes_max: int) -> RecordView:
+    """A record with at most so many bytes of its value, without half a letter at the end."""
+    cut_bytes = len(read.value or b"") - value_bytes_max
+    if cut_bytes <= 0 or read.value is None:
+        return record_view(partition, read)
+    start = read.value[:value_bytes_max]
+    for letter_bytes in range(1, 4):
+        # A letter of UTF-8 begins at most three bytes before the cut.
+        if start[-letter_bytes] >= 0xC0:
+            cut_bytes, start = cut_bytes + letter_bytes, start[:-letter_bytes]
+            break
+    view = record_view(partition, read._replace(value=start))
+    view.cut_bytes = cut_bytes
+    return view
 
 
 def record_view(partition: int, read: Read) -> RecordView:

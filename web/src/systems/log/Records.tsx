@@ -102,6 +102,11 @@ function One({ record, decoding }: { record: LogRecord; decoding: Decoding }) {
             Value
           </Text>
           <Snippet label="the value" code={value} />
+          {record.cut_bytes !== undefined && (
+            <Text size="xs" c="dimmed">
+              {record.cut_bytes.toLocaleString()} bytes more; Browse has all of it.
+            </Text>
+          )}
         </Box>
       )}
       {record.headers.length > 0 && (

@@ -34,6 +34,7 @@ export type LogRecord = {
   key_base64?: string
   value: string | null
   value_base64?: string
+  cut_bytes?: number
   headers: Header[]
 }
 export type RecordsPage = { items: LogRecord[]; scanned: number; next: string | null }
