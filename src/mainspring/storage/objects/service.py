@@ -167,6 +167,10 @@ class Objects:
         """Stores a document, or with None forgets it."""
         await self._database.write(buckets.write_setting, bucket, kind, document)
 
+    async def buckets_with(self, kind: str, most: int) -> list[str]:
+        """The first `most` buckets by name that have a document of this kind."""
+        return await self._database.read(buckets.names_with_setting, kind, most)
+
     # Objects
 
     async def put(

@@ -40,10 +40,10 @@ WHOLE_READ = 1 << 62
 
 
 class Written(msgspec.Struct):
-    """A stripe whose shards are written; its segments are pinned until `release`."""
+    """A stripe whose shards are written. `pinned` says which were just now, and pins their segments until `release`."""
 
     stripe: Stripe
-    pinned: list[Segment]
+    pinned: list[tuple[Place, Segment]]
 
     @property
     def durable(self) -> int:
@@ -92,7 +92,7 @@ class StripeStore:
         Also gives whether a disk was full.
         """
         places = list(stripe.places)
-        pinned: list[Segment] = []
+        pinned: list[tuple[Place, Segment]] = []
         errors = await asyncio.gather(
             *(self._write_shard(stripe, index, disk, fragment, places, pinned) for index, disk, fragment in targets)
         )
@@ -100,13 +100,19 @@ class StripeStore:
         return Written(msgspec.structs.replace(stripe, places=tuple(places)), pinned), "full" in errors
 
     async def _write_shard(
-        self, stripe: Stripe, index: int, disk: Disk, fragment: bytes, places: list[Place | None], pinned: list[Segment]
+        self,
+        stripe: Stripe,
+        index: int,
+        disk: Disk,
+        fragment: bytes,
+        places: list[Place | None],
+        pinned: list[tuple[Place, Segment]],
     ) -> str:
         codec = CODEC_BYTES if stripe.m else 0
         length = len(fragment) - codec
         try:
             place, segment = await disk.reserve(extents.extent_bytes(length, codec), self._begin_segment)
-            pinned.append(segment)
+            pinned.append((place, segment))
             header = extents.Header(
                 stripe.id, index, stripe.k, stripe.m, codec, stripe.size, length, self._clock.wall_ns() // 1000, disk.id
             )
@@ -145,7 +151,9 @@ class StripeStore:
 
     async def _sync_once(self, written: Sequence[Written]) -> None:
         """Shards on a disk that fails lose their place."""
-        dirty = {(place.disk, place.segment) for one in written for place in one.stripe.places if place is not None}
+        dirty = {
+            (place.disk, place.segment) for one in written for place, _ in one.pinned if place in one.stripe.places
+        }
         failed = {where for where in await asyncio.gather(*(self._sync(*where) for where in dirty)) if where}
         crash_point("objects.shards.synced")
         if not failed:
@@ -178,7 +186,7 @@ class StripeStore:
 
     @staticmethod
     def unpin(written: Written) -> None:
-        for segment in written.pinned:
+        for _, segment in written.pinned:
             segment.pins -= 1
         written.pinned.clear()
 
