@@ -162,3 +162,11 @@ def next_with_setting(connection: Connection, kind: str, after: str) -> tuple[st
     """The next bucket by name that has a setting of this kind, with its document."""
     row = connection.execute(_WITH_SETTING, {"of_kind": kind, "after": after}).first()
     return None if row is None else (row[0], row[1])
+
+
+def names_with_setting(connection: Connection, kind: str, most: int) -> list[str]:
+    """The first `most` buckets by name that have a setting of this kind."""
+    names: list[str] = []
+    while len(names) < most and (found := next_with_setting(connection, kind, names[-1] if names else "")) is not None:
+        names.append(found[0])
+    return names

@@ -73,3 +73,6 @@ class ObjectsSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     public_url: Annotated[
         str, Meta(description="Where S3 clients reach the door from outside; empty: where its listener answers")
     ] = ""
+    webhooks_allowed: Annotated[
+        list[str], Meta(description="Private addresses, networks or hosts that notifications may be sent to")
+    ] = []

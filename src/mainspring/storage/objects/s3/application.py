@@ -2,10 +2,12 @@
 
 from mainspring.core.accounts import Accounts
 from mainspring.core.clock import Clock
+from mainspring.core.ports import Log
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.objects.s3.addressing import Hosts
 from mainspring.storage.objects.s3.door import Door
 from mainspring.storage.objects.s3.identity import Identities
+from mainspring.storage.objects.s3.notifier import Notifier
 from mainspring.storage.objects.service import Objects
 from mainspring.storage.objects.settings import ObjectsSettings
 
@@ -21,6 +23,13 @@ def make_door(objects: Objects, accounts: Accounts, settings: ObjectsSettings, c
         hosts=Hosts(settings.domains, [f"s3-website.{_below(domain)}" for domain in settings.domains]),
         anonymous_uploads_max=settings.anonymous_uploads_max,
     )
+
+
+def make_notifier(
+    objects: Objects, door: Door, log: Log, settings: ObjectsSettings, clock: Clock, metrics: Metrics
+) -> Notifier:
+    """Tells of buckets' events to whoever asked for it."""
+    return Notifier(objects, door.buckets, log, clock, metrics, settings.region, settings.webhooks_allowed)
 
 
 def application(door: Door) -> Door:

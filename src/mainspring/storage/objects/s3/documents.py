@@ -186,6 +186,9 @@ async def _before(call: Call, field: str, root: Node) -> None:
     """What a document names must be there."""
     if field == "logging" and (target := logging_rules.read(root)) is not None:
         await logging_rules.must_exist(call, target)
+    if field == "notification":
+        # Whoever asks today does not want to hear of yesterday.
+        await keep(call, "notification.since", str(call.objects.now_us()).encode())
     if field == "replication":
         assert call.view is not None
         if not call.view.bucket.versioning:
