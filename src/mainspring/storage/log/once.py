@@ -14,6 +14,7 @@ from random import Random
 
 import msgspec
 
+from mainspring.core.crash import crash_point
 from mainspring.core.once import Once, write
 from mainspring.core.ports import Connection, Database, Position
 from mainspring.storage.log.errors import InvalidRecord, InvalidTimestamp, MessageTooLarge, UnknownPartition
@@ -38,6 +39,7 @@ async def append(log: Log, database: Database, once: Once, topic: Topic, records
     check(topic, records, now_ms)
     planned = spread(topic, records, Random(once.digest))
     plan = await write(database, once, Plan, _kept, planned)
+    crash_point("log.once.planned")
     producer_id = PRODUCER_IDS_FROM | int.from_bytes(blake2b(once.key.encode(), digest_size=8).digest()) >> 2
     shares: dict[int, list[int]] = {}
     for at, index in enumerate(plan.partitions):
@@ -51,10 +53,12 @@ async def append(log: Log, database: Database, once: Once, topic: Topic, records
         (index, places, log.engine.partition(topic.name, index).append(batch)) for index, places, batch in batches
     ]
     positions: list[Position | None] = [None] * len(records)
+    crash_point("log.once.appending")
     for index, places, appending in appended:
         await appending.durable()
         for n, at in enumerate(places):
             positions[at] = Position(topic.name, index, appending.base_offset + n)
+    crash_point("log.once.appended")
     once.replayed = all(appending.repeated for _, _, appending in appended)
     return [position for position in positions if position is not None]
 
