@@ -10,7 +10,7 @@ import pytest
 
 from mainspring.core.clock import Clock, SystemClock, VirtualClock
 from mainspring.core.outbox import OutboxLog, Retention, transactions
-from mainspring.core.outbox.relay import HEADER, RECORDS_AT_ONCE, Relay
+from mainspring.core.outbox.relay import HEADER, RECORDS_AT_ONCE, Item, Relay
 from mainspring.core.ports import Connection, Record
 from mainspring.core.problems import Unavailable
 from tests.waiting import until
@@ -28,20 +28,19 @@ class Shelf:
     async def take_over(self, history: int) -> None:
         self.takeovers += 1
 
-    def unfit(self, record: Record) -> str | None:
-        return "its name" if " " in record.topic else None
+    def unfit(self, topic: str, records: Sequence[Record]) -> Mapping[int, str]:
+        return dict.fromkeys((record.offset for record in records), "its name") if " " in topic else {}
 
-    async def relay(self, records: Sequence[Record]) -> Mapping[tuple[str, int], int]:
+    async def relay(self, items: Mapping[str, Sequence[Item]]) -> Mapping[tuple[str, int], int]:
         ends = {}
-        for record in records:
-            if self.fails("append"):
-                raise Unavailable
-            at = (record.topic, (record.key or b"\0")[0] % self._partitions)
-            there = self.lists.setdefault(at, [])
-            there.append(
-                Record(record.topic, at[1], len(there), record.key, record.value, record.headers, record.at_us)
-            )
-            ends[at] = len(there)
+        for topic, some in items.items():
+            for at_ms, key, value, headers in some:
+                if self.fails("append"):
+                    raise Unavailable
+                at = (topic, (key or b"\0")[0] % self._partitions)
+                there = self.lists.setdefault(at, [])
+                there.append(Record(topic, at[1], len(there), key, value, tuple(headers), at_ms * 1000))
+                ends[at] = len(there)
         if self.fails("answer"):
             raise Unavailable
         return ends

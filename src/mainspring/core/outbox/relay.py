@@ -40,6 +40,10 @@ RENEW_EVERY_S = LEASE_S / 3
 _log = logging.getLogger(__name__)
 
 
+Item = tuple[int, bytes | None, bytes, list[tuple[str, bytes]]]
+"""A record to append: milliseconds UTC, key, value, headers."""
+
+
 class Destination(Protocol):
     """What a log must be able to do for a relay."""
 
@@ -49,11 +53,11 @@ class Destination(Protocol):
         `history` is the number that names the outbox.
         """
 
-    def unfit(self, record: Record) -> str | None:
-        """Why this log cannot hold the record, or None where it can."""
+    def unfit(self, topic: str, records: Sequence[Record]) -> Mapping[int, str]:
+        """Which of these events the log cannot hold, by their offset, and why."""
 
-    async def relay(self, records: Sequence[Record]) -> Mapping[tuple[str, int], int]:
-        """Appends to the topics named, making those that are missing; durable when it returns.
+    async def relay(self, items: Mapping[str, Sequence[Item]]) -> Mapping[tuple[str, int], int]:
+        """Appends to these topics, making those that are missing; durable when it returns.
 
         A record goes to a partition by its key, without one to the first. Gives the end of every partition touched.
         """
@@ -180,29 +184,38 @@ class Relay:
             batch = await self._database.read(transactions.everything_after, self._position, RECORDS_AT_ONCE)
             if not batch:
                 return False
-            wanted = [record for record in batch if await self._is_wanted(record)]
+            by_topic: dict[str, list[Record]] = {}
+            for record in batch:
+                by_topic.setdefault(record.topic, []).append(record)
+            items = {topic: self._items(await self._wanted(topic, records)) for topic, records in by_topic.items()}
+            items = {topic: some for topic, some in items.items() if some}
             ends: Mapping[tuple[str, int], int] = {}
-            if wanted:
-                ends = await self._destination.relay([self._named(record) for record in wanted])
+            if items:
+                ends = await self._destination.relay(items)
                 crash_point("core.relay.appended")
             if not await self._database.write(_move, self._position, batch[-1].offset, ends):
                 raise Unavailable("another node relays")
             crash_point("core.relay.moved")
             self._position = batch[-1].offset
-            self.relayed += len(wanted)
+            self.relayed += sum(map(len, items.values()))
             self.lag_s = max(0.0, self._clock.wall_ns() / 1e9 - batch[-1].at_us / 1e6)
             return True
 
-    async def _is_wanted(self, record: Record) -> bool:
-        if record.offset <= self._passed.get(record.topic, 0):
-            return False
-        if reason := self._destination.unfit(record):
+    async def _wanted(self, topic: str, records: list[Record]) -> list[Record]:
+        """Without what is there already, was read where it is, or cannot be taken."""
+        passed = self._passed.get(topic, 0)
+        if records[0].offset <= passed:
+            records = [record for record in records if record.offset > passed]
+        unfit = self._destination.unfit(topic, records)
+        for offset, reason in unfit.items():
             self.unfit += 1
-            _log.error("event %d of %s stays in the outbox: %s", record.offset, record.topic, reason)
-            return False
-        if record.topic not in self._known:
-            self._known[record.topic] = await self._read_back(record.topic)
-        return record.offset not in self._known[record.topic]
+            _log.error("event %d of %s stays in the outbox: %s", offset, topic, reason)
+        if len(unfit) == len(records):
+            return []
+        if topic not in self._known:
+            self._known[topic] = await self._read_back(topic)
+        without = self._known[topic].union(unfit)
+        return [record for record in records if record.offset not in without] if without else records
 
     async def _read_back(self, topic: str) -> set[int]:
         """Which events past the position are in the log already."""
@@ -214,10 +227,20 @@ class Relay:
                 offset = records[-1].offset + 1
         return found
 
-    def _named(self, record: Record) -> Record:
-        name = self._history.to_bytes(8, "big", signed=True) + record.offset.to_bytes(8, "big")
-        headers = (*record.headers, (HEADER, name))
-        return Record(record.topic, 0, record.offset, record.key, record.value, headers, record.at_us)
+    def _items(self, records: Sequence[Record]) -> list[Item]:
+        history = self._history.to_bytes(8, "big", signed=True)
+        latest_us = (
+            self._clock.wall_ns() // 1000
+        )  # a log refuses records from the future, which a clock set back makes of ours
+        return [
+            (
+                min(record.at_us, latest_us) // 1000,
+                record.key,
+                record.value,
+                [*record.headers, (HEADER, history + record.offset.to_bytes(8, "big"))],
+            )
+            for record in records
+        ]
 
     def _event_of(self, record: Record) -> int:
         """The event that a record of the log was, or -1 where it was none of this history."""

@@ -11,7 +11,7 @@ librdkafka has threads of its own; each client here is used from one thread, and
 """
 
 import asyncio
-import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +27,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.outbox import commits
 from mainspring.core.outbox.commits import NOWHERE
+from mainspring.core.outbox.relay import Item
 from mainspring.core.ports import Database, Position, Record
 from mainspring.core.problems import Problem, Unavailable
 from mainspring.core.telemetry import Metrics
@@ -45,7 +46,7 @@ RECORD_BYTES_AROUND = 200
 FETCH_RECORDS = 500
 POLL_S = 0.1
 
-_log = logging.getLogger(__name__)
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 def opened(config: Config, clock: Clock, database: Database, metrics: Metrics) -> "KafkaLog":
@@ -177,27 +178,29 @@ class KafkaLog:
         await self._call(producer.init_transactions, ANSWER_S)
         self._relay = producer
 
-    def unfit(self, record: Record) -> str | None:
-        size_bytes = RECORD_BYTES_AROUND + len(record.value) + len(record.key or b"")
-        size_bytes += sum(len(name) + len(value) + 10 for name, value in record.headers)
-        if size_bytes > BATCH_BYTES_MAX:
-            return f"{size_bytes} bytes are more than the {BATCH_BYTES_MAX} of a batch"
-        legal = record.topic.isascii() and record.topic.replace(".", "a").replace("-", "a").replace("_", "a").isalnum()
-        if not legal or len(record.topic) > 249 or record.topic.strip(".") == "":
-            return f"{record.topic!r} is no topic name"
-        return None
+    def unfit(self, topic: str, records: Sequence[Record]) -> dict[int, str]:
+        if not _NAME.fullmatch(topic) or topic in (".", ".."):
+            return dict.fromkeys((record.offset for record in records), f"{topic!r} is no topic name")
+        reasons = {}
+        for record in records:
+            size_bytes = RECORD_BYTES_AROUND + len(record.value) + len(record.key or b"")
+            size_bytes += sum(len(name) + len(value) + 10 for name, value in record.headers)
+            if size_bytes > BATCH_BYTES_MAX:
+                reasons[record.offset] = f"{size_bytes} bytes are more than the {BATCH_BYTES_MAX} of a batch"
+        return reasons
 
-    async def relay(self, records: Sequence[Record]) -> Mapping[Owned, int]:
+    async def relay(self, items: Mapping[str, Sequence[Item]]) -> dict[Owned, int]:
         producer = self._relay
         if producer is None:
             raise Unavailable("the relay has not taken over")
-        for topic in {record.topic for record in records}:
+        for topic in items:
             await self._make(topic)
-        return await self._call(self._relay_all, producer, records)
+        return await self._call(self._relay_all, producer, items)
 
-    def _relay_all(self, producer: Producer, records: Sequence[Record]) -> dict[Owned, int]:
+    def _relay_all(self, producer: Producer, items: Mapping[str, Sequence[Item]]) -> dict[Owned, int]:
         ends: dict[Owned, int] = {}
         failures: list[KafkaError] = []
+        produce: Callable[..., None] = producer.produce
 
         def answered(error: KafkaError | None, message: Any) -> None:
             if error is not None:
@@ -208,17 +211,13 @@ class KafkaLog:
 
         producer.begin_transaction()
         try:
-            for record in records:
-                producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    partition=-1 if record.key is not None else 0,
-                    headers=list(record.headers),
-                    timestamp=record.at_us // 1000,
-                    on_delivery=answered,
-                )
-                producer.poll(0)
+            for topic, some in items.items():
+                for at_ms, key, value, headers in some:
+                    partition = -1 if key is not None else 0
+                    produce(
+                        topic, value, key, partition=partition, headers=headers, timestamp=at_ms, on_delivery=answered
+                    )
+                    producer.poll(0)
             producer.commit_transaction(ANSWER_S)
         except (KafkaException, BufferError):
             producer.abort_transaction(ANSWER_S)

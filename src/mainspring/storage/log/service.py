@@ -46,9 +46,16 @@ T = TypeVar("T")
 RECORD_BYTES_AROUND = 36
 """At most so many bytes of a batch are of a record beside its key, value and headers: five varints and a length."""
 HEADER_BYTES_AROUND = 10
+EVENT_BYTES_AROUND = HEADER_BYTES + RECORD_BYTES_AROUND + 64
+"""What a batch of one event has beside its key, value and headers: that it was an event takes a header."""
+
 FETCH_RECORDS = 500
 IN_PROCESS = "in process"
 """Where members of groups are that `Groups.member` made; those of the wire are at an address."""
+
+
+Item = tuple[int, bytes | None, bytes | None, Headers]
+"""A record as batches are built of it: milliseconds UTC, key, value, headers."""
 
 
 class New(NamedTuple):
@@ -176,16 +183,16 @@ class Log:
         if not records:
             return []
         found = self.engine.topics.get(topic) or await self.topic(topic)
+        items = self._items(records)
         if len(found.partitions) == 1 and all(not record.partition for record in records):
-            data = self._batches(found, records)
-            appending = found.partitions[0].append(data)
+            appending = found.partitions[0].append(_batches(found, items))
             await appending.durable()
             return [Position(topic, 0, appending.base_offset + n) for n in range(len(records))]
         shares = self._shares(found, records)
-        batches = [(places, self._batches(found, [records[at] for at in places])) for places in shares.values()]
+        batches = [(index, places, _batches(found, [items[at] for at in places])) for index, places in shares.items()]
         appended: list[Appending] = []
         positions: list[Position | None] = [None] * len(records)
-        for (places, data), index in zip(batches, shares, strict=True):
+        for index, places, data in batches:
             appending = self.engine.partition(topic, index).append(data)
             appended.append(appending)
             for n, at in enumerate(places):
@@ -193,6 +200,13 @@ class Log:
         for appending in appended:
             await appending.durable()
         return [position for position in positions if position is not None]
+
+    def _items(self, records: Sequence[New]) -> list[Item]:
+        now_ms = self.clock.wall_ns() // 1_000_000
+        return [
+            (now_ms if one.timestamp_ms is None else one.timestamp_ms, one.key, one.value, one.headers)
+            for one in records
+        ]
 
     def _shares(self, topic: Topic, records: Sequence[New]) -> dict[int, list[int]]:
         """Which records go to which partition, by their places in the call."""
@@ -210,30 +224,6 @@ class Log:
                 raise UnknownPartition(f"{topic.name} has partitions 0 to {count - 1}, not {index}")
             shares.setdefault(index, []).append(at)
         return shares
-
-    def _batches(self, topic: Topic, records: Sequence[New]) -> bytes:
-        """As few batches as the topic's largest allows."""
-        bytes_max = topic.config.max_message_bytes
-        now_ms = self.clock.wall_ns() // 1_000_000
-        done: list[bytes] = []
-        batch: list[tuple[int, bytes | None, bytes | None, Headers]] = []
-        size_bytes = HEADER_BYTES
-        for record in records:
-            more_bytes = RECORD_BYTES_AROUND + len(record.key or b"") + len(record.value or b"")
-            if record.headers:
-                more_bytes += sum(
-                    HEADER_BYTES_AROUND + 4 * len(name) + len(value or b"") for name, value in record.headers
-                )
-            if HEADER_BYTES + more_bytes > bytes_max:
-                raise MessageTooLarge(f"{topic.name} accepts {bytes_max} bytes, a record has {more_bytes}")
-            if size_bytes + more_bytes > bytes_max:
-                done.append(build(batch))
-                batch, size_bytes = [], HEADER_BYTES
-            at_ms = now_ms if record.timestamp_ms is None else record.timestamp_ms
-            batch.append((at_ms, record.key, record.value, record.headers))
-            size_bytes += more_bytes
-        done.append(build(batch))
-        return done[0] if len(done) == 1 else b"".join(done)
 
     # Reading
 
@@ -316,37 +306,41 @@ class Log:
     async def take_over(self, history: int) -> None:
         """Nobody else writes here: one process owns the directories."""
 
-    def unfit(self, record: Record) -> str | None:
-        found = self.engine.topics.get(record.topic)
+    def unfit(self, topic: str, records: Sequence[Record]) -> dict[int, str]:
+        found = self.engine.topics.get(topic)
+        bytes_max = self._bytes_max if found is None else found.config.max_message_bytes
         if found is None:
             try:
-                check_name(record.topic, {folded(name): name for name in self.engine.topics})
+                check_name(topic, {folded(name): name for name in self.engine.topics})
             except InvalidTopic as error:
-                return error.detail
-            bytes_max = self._bytes_max
+                return dict.fromkeys((record.offset for record in records), error.detail)
         elif found.internal:
-            return f"{record.topic} is the log's own"
-        elif found.config.is_compacted and record.key is None:
-            return f"{record.topic} is compacted and the event has no key"
-        else:
-            bytes_max = found.config.max_message_bytes
-        size_bytes = HEADER_BYTES + 2 * RECORD_BYTES_AROUND + len(record.value) + len(record.key or b"")
-        size_bytes += sum(HEADER_BYTES_AROUND + 4 * len(name) + len(value) for name, value in record.headers)
-        return f"{size_bytes} bytes are more than the {bytes_max} of the topic" if size_bytes > bytes_max else None
-
-    async def relay(self, records: Sequence[Record]) -> Mapping[Owned, int]:
-        now_ms = self.clock.wall_ns() // 1_000_000
-        by_topic: dict[str, list[New]] = {}
+            return dict.fromkeys((record.offset for record in records), f"{topic} is the log's own")
+        reasons = {}
         for record in records:
-            at_ms = min(record.at_us // 1000, now_ms)
-            by_topic.setdefault(record.topic, []).append(
-                New(record.value, record.key, record.headers, at_ms, None if record.key is not None else 0)
-            )
-        ends: dict[Owned, int] = {}
-        for topic, news in by_topic.items():
-            for position in await self.append_records(topic, news):
-                ends[topic, position.partition] = position.offset + 1
-        return ends
+            size_bytes = EVENT_BYTES_AROUND + len(record.value) + (len(record.key) if record.key else 0)
+            for name, given in record.headers:
+                size_bytes += HEADER_BYTES_AROUND + 4 * len(name) + len(given)
+            if size_bytes > bytes_max:
+                reasons[record.offset] = f"{size_bytes} bytes are more than the {bytes_max} of the topic"
+            elif record.key is None and found is not None and found.config.is_compacted:
+                reasons[record.offset] = f"{topic} is compacted and the event has no key"
+        return reasons
+
+    async def relay(self, items: Mapping[str, Sequence[Item]]) -> dict[Owned, int]:
+        appended: dict[Owned, Appending] = {}
+        for topic, some in items.items():
+            found = self.engine.topics.get(topic) or await self.topic(topic)
+            count = len(found.partitions)
+            shares: dict[int, list[Item]] = {0: list(some)} if count == 1 else {}
+            if count > 1:
+                for item in some:
+                    shares.setdefault(partition_of(item[1], count) if item[1] is not None else 0, []).append(item)
+            for index, share in shares.items():
+                appended[topic, index] = found.partitions[index].append(_batches(found, share))
+        for appending in appended.values():
+            await appending.durable()
+        return {where: appending.next_offset for where, appending in appended.items()}
 
     async def partitions(self, topic: str) -> int:
         found = self.engine.topics.get(topic)
@@ -413,3 +407,22 @@ class Transaction:
 
 def _ms(record: New) -> int:
     return -1 if record.timestamp_ms is None else record.timestamp_ms
+
+
+def _batches(topic: Topic, items: Sequence[Item]) -> bytes:
+    """As few batches as the topic's largest allows. Raises `MessageTooLarge` for a record that no batch can hold."""
+    bytes_max = topic.config.max_message_bytes
+    done: list[bytes] = []
+    start, size_bytes = 0, HEADER_BYTES
+    for at, (_, key, value, headers) in enumerate(items):
+        more_bytes = RECORD_BYTES_AROUND + (len(value) if value else 0) + (len(key) if key else 0)
+        for name, given in headers:
+            more_bytes += HEADER_BYTES_AROUND + 4 * len(name) + (len(given) if given else 0)
+        if HEADER_BYTES + more_bytes > bytes_max:
+            raise MessageTooLarge(f"{topic.name} accepts {bytes_max} bytes, a record has {more_bytes}")
+        if size_bytes + more_bytes > bytes_max:
+            done.append(build(items[start:at]))
+            start, size_bytes = at, HEADER_BYTES
+        size_bytes += more_bytes
+    done.append(build(items[start:] if start else items))
+    return done[0] if len(done) == 1 else b"".join(done)
