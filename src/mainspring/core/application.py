@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from .accounts import Accounts
 from .accounts.key_pairs import access_key_of, secret_key_of
 from .accounts.model import DEFAULT_SHAPE, ONE_CLICK, digest
+from .blobs_port import BlobsPort
 from .clock import Clock, SystemClock
 from .config import Config
 from .data import Action, DataFolder, DataLocked
@@ -76,6 +77,7 @@ class Mainspring:
         self._wiring.offer(ProcessMetrics)
         self._systems = Systems(closure(list(systems) or list(manifests())), self.config, self._wiring, self._prepare)
         self._log_port = LogPort(self.config, self._systems, self._wiring)
+        self._blobs_port = BlobsPort(self.config, self._systems, self._wiring)
         self._duties = Duties(self._systems, self._wiring, self.clock, self.metrics)
         self.actions: dict[str, Action] = {
             "address": self._tell_address,
@@ -218,12 +220,12 @@ class Mainspring:
         from .backup import backup
 
         database: Database = await self._wiring.get(Database)
-        kept = await self._log_port.kept()
+        kept = [await self._log_port.kept(), await self._blobs_port.kept()]
         saved = await backup(
             database,
             Path(str(request["target"])),
             data=Path(self.config.data),
-            kept=[] if kept is None else [kept],
+            kept=[one for one in kept if one is not None],
             clock=self.clock,
         )
         return {"files": len(saved.files), "size_bytes": saved.size_bytes, "created_at": saved.created_at}

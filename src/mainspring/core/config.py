@@ -51,6 +51,13 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
             "database, a table of PostgreSQL beside that",
         ),
     ] = ""
+    blobs: Annotated[
+        str,
+        Meta(
+            pattern="^(|s3://.+)$",
+            description="S3 address (s3://bucket/prefix?endpoint=…&region=…) for blobs; empty: this node's own objects",
+        ),
+    ] = ""
     cache: Annotated[str, Meta(description="Redis or Valkey address (redis://…); empty: in this process")] = ""
     cache_bytes_max: Annotated[
         int, Meta(ge=1 << 20, description="Memory that the in-process cache may take, in bytes")

@@ -1,8 +1,12 @@
 """The port `Blobs` on this engine, in process: the objects of one bucket, which S3 clients see at the same time."""
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from urllib.parse import quote, urlsplit
 
+from mainspring.core.accounts import Accounts
+from mainspring.core.accounts.model import ONE_CLICK, OWNER_ID
+from mainspring.core.clock import Clock
 from mainspring.core.ports import Blob, BlobPage
 from mainspring.core.problems import Invalid, PreconditionFailed, Unavailable
 from mainspring.storage.objects import errors
@@ -10,13 +14,18 @@ from mainspring.storage.objects.conditions import WriteIf
 from mainspring.storage.objects.errors import BucketAlreadyExists, BucketAlreadyOwnedByYou, NoSuchBucket, NoSuchKey
 from mainspring.storage.objects.listing import KEYS_MAX, Listed
 from mainspring.storage.objects.model import KEY_BYTES_MAX, Object
-from mainspring.storage.objects.service import Objects
+from mainspring.storage.objects.service import REGION, Objects
+from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.staging import Wish
+from mainspring.wire.aws import sigv4
 
 BUCKET = "mainspring-blobs"
 EXPIRES_S_MAX = 604_800
 
-Presign = Callable[[str, str, str, int], str]
+LINKS_TOKEN = "Shared links of blobs"
+"""The token whose key pair signs URLs: revoking it ends them all."""
+
+Presign = Callable[[str, str, str, int], Awaitable[str]]
 """(method, bucket, key, expires_s) to a URL."""
 
 _PART = re.compile(r"[A-Za-z0-9_.=+@-]+")
@@ -28,6 +37,24 @@ def checked_name(name: str) -> str:
     if len(name) > KEY_BYTES_MAX or not all(_PART.fullmatch(part) and part not in (".", "..") for part in parts):
         raise Invalid(f"{name[:100]!r} is not a blob's name", pointer="/name")
     return name
+
+
+def opened(objects: Objects, settings: ObjectsSettings, accounts: Accounts, clock: Clock) -> "ObjectBlobs":
+    """This node's own blobs; their URLs are signed for the owner and answered by the S3 door."""
+
+    async def presign(method: str, bucket: str, key: str, expires_s: int) -> str:
+        pair = await accounts.key_pairs.named(OWNER_ID, LINKS_TOKEN)
+        if pair is None:
+            await accounts.create_token(ONE_CLICK, LINKS_TOKEN, ["objects:*"])
+            pair = await accounts.key_pairs.named(OWNER_ID, LINKS_TOKEN)
+        if pair is None:
+            raise Unavailable("The key pair that signs URLs was revoked just now")
+        at_s, base = clock.wall_ns() / 1e9, settings.public_url.rstrip("/")
+        scope = sigv4.Scope(pair.access_key, sigv4.date_of(at_s)[:8], REGION, "s3")
+        path = f"/{bucket}/{quote(key, safe='/~')}"
+        return base + sigv4.presign(method, urlsplit(base).netloc, path, scope, pair.secret_key, at_s, expires_s)
+
+    return ObjectBlobs(objects, presign=presign)
 
 
 class ObjectBlobs:
@@ -98,7 +125,7 @@ class ObjectBlobs:
             raise Invalid("A URL is for GET or PUT, for at most seven days", pointer="/expires_s")
         if self._presign is None:
             raise Unavailable("No S3 door is open that could answer such a URL")
-        return self._presign(method, self._bucket, name, expires_s)
+        return await self._presign(method, self._bucket, name, expires_s)
 
     async def _find(self, name: str) -> Object:
         try:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from mainspring.core.config import Config
 from mainspring.core.ports import Blob, BlobPage
 from mainspring.core.problems import Forbidden, Invalid, PreconditionFailed, Unavailable
 from mainspring.storage.objects.blobs import EXPIRES_S_MAX, checked_name
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 8 << 20
 LIST_MAX = 1000
+
+
+def opened(config: Config) -> "CloudBlobs":
+    """The blobs that the configuration's `blobs` names."""
+    return CloudBlobs(config.blobs)
 
 
 class CloudBlobs:

@@ -61,6 +61,13 @@ class ObjectsSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     region: Annotated[str, Meta(pattern="^[a-z0-9-]{1,40}$", description="The region that S3 clients are told")] = (
         "us-east-1"
     )
+    signature_v2: Annotated[
+        bool,
+        Meta(
+            description="Whether the old Signature Version 2 is accepted: boto3 and the AWS command line presign with it "
+            "unless they are told `s3v4`"
+        ),
+    ] = True
     domains: Annotated[
         list[str], Meta(description="Host names below which a label names a bucket (virtual-host style)")
     ] = msgspec.field(default_factory=lambda: ["s3.localhost"])
