@@ -22,6 +22,7 @@ def make_door(objects: Objects, accounts: Accounts, settings: ObjectsSettings, c
         region=settings.region,
         hosts=Hosts(settings.domains, [f"s3-website.{_below(domain)}" for domain in settings.domains]),
         anonymous_uploads_max=settings.anonymous_uploads_max,
+        signature_v2=settings.signature_v2,
     )
 
 

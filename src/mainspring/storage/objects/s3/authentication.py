@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 from mainspring.storage.objects.s3.call import Call
 from mainspring.storage.objects.s3.errors import S3Error
-from mainspring.wire.aws import sigv4
+from mainspring.wire.aws import sigv2, sigv4
 from mainspring.wire.aws.chunked import FORMS
 from mainspring.wire.aws.errors import AccessDenied, AuthorizationHeaderMalformed
 
@@ -22,6 +22,9 @@ async def authenticate(call: Call, service: str = "s3") -> None:
     authorization = headers.get(b"authorization")
     if authorization is not None:
         text = authorization.decode("latin-1")
+        if text.startswith(sigv2.PREFIX) and call.door.signature_v2:
+            await _verify_v2(call, sigv2.claim_in_header(text, _text(headers, b"x-amz-security-token")), "header")
+            return
         if not text.startswith(sigv4.ALGORITHM):
             raise S3Error(
                 "InvalidRequest",
@@ -33,7 +36,10 @@ async def authenticate(call: Call, service: str = "s3") -> None:
         claim = sigv4.claim_in_query(call.query)
         call.signed_by = "query"
     elif "AWSAccessKeyId" in call.query and "Signature" in call.query:
-        raise S3Error("InvalidRequest", "Signature Version 2 is not supported. Please use AWS4-HMAC-SHA256.")
+        if not call.door.signature_v2:
+            raise S3Error("InvalidRequest", "Signature Version 2 is switched off here. Please use AWS4-HMAC-SHA256.")
+        await _verify_v2(call, sigv2.claim_in_query(call.query), "query")
+        return
     else:
         call.body_sha256 = _declared(headers, signed=False)
         return
@@ -50,6 +56,16 @@ async def authenticate(call: Call, service: str = "s3") -> None:
     call.identity = credentials.identity
     if claim.expires_s is not None:
         call.signature_age_ms = max(0, int((now_s - sigv4.seconds_of(claim.date)) * 1000))
+
+
+async def _verify_v2(call: Call, claim: sigv2.Claim, where: str) -> None:
+    now_s = call.door.clock.wall_ns() / 1e9
+    sigv2.check_time(claim, call.headers, now_s)
+    credentials = await call.door.identities.find(claim.access_key, claim.token)
+    resource = b"/" + call.bucket.encode() + call.raw_path if call.address.virtual else call.raw_path
+    sigv2.verify(claim, credentials.secret, call.method, resource, call.query_pairs, call.headers)
+    call.body_sha256 = _declared(call.headers, signed=False)
+    call.identity, call.signed_by = credentials.identity, where
 
 
 def _declared(headers: dict[bytes, bytes], *, signed: bool) -> str:

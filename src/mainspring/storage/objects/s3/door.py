@@ -77,11 +77,13 @@ class Door:
         hosts: Hosts | None = None,
         access_log: AccessLog | None = None,
         anonymous_uploads_max: int = 1_000,
+        signature_v2: bool = True,
     ) -> None:
         self.objects = objects
         self.identities = identities
         self.clock = clock
         self.region = region
+        self.signature_v2 = signature_v2
         self.hosts = hosts or Hosts(("s3.localhost",), ("s3-website.localhost",))
         self.buckets = Buckets(objects, clock)
         self.access_log = access_log or AccessLog(objects, clock)

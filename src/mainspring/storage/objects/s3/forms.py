@@ -16,12 +16,13 @@ from mainspring.storage.objects.s3.answers import Answer, Header, xml
 from mainspring.storage.objects.s3.call import Call
 from mainspring.storage.objects.s3.errors import S3Error
 from mainspring.storage.objects.s3.form_reading import FormReader, boundary_of
+from mainspring.storage.objects.s3.identity import Credentials
 from mainspring.storage.objects.s3.routing import Operation
 from mainspring.storage.objects.s3.tagging import tags_in_document
 from mainspring.storage.objects.s3.wishes import wish_of
 from mainspring.storage.objects.s3.writes import of_made
 from mainspring.storage.objects.s3.xml import HEAD, Malformed, element, parse
-from mainspring.wire.aws import sigv4
+from mainspring.wire.aws import sigv2, sigv4
 from mainspring.wire.aws.errors import AccessDenied, IncompleteBody, SignatureDoesNotMatch
 
 FILE_BYTES_MAX = 5 << 30
@@ -121,6 +122,11 @@ async def _authorize(call: Call, fields: dict[str, str]) -> tuple[int, int]:
     policy = fields.get("policy")
     if policy is None:
         return 0, FILE_BYTES_MAX
+    if "awsaccesskeyid" in fields and call.door.signature_v2:
+        credentials = await call.door.identities.find(fields["awsaccesskeyid"], fields.get("x-amz-security-token", ""))
+        expected = sigv2.sign(credentials.secret, policy.encode("utf-8", "surrogateescape"))
+        given = fields.get("signature", "")
+        return _believed(call, fields, policy, credentials, compare_digest(expected.encode(), given.encode()))
     if fields.get("x-amz-algorithm") != sigv4.ALGORITHM:
         raise S3Error("InvalidRequest", "The form must be signed with AWS4-HMAC-SHA256")
     scope = sigv4.read_scope(fields.get("x-amz-credential", ""))
@@ -128,7 +134,14 @@ async def _authorize(call: Call, fields: dict[str, str]) -> tuple[int, int]:
         raise S3Error("InvalidArgument", ArgumentName="x-amz-credential")
     credentials = await call.door.identities.find(scope.access_key, fields.get("x-amz-security-token", ""))
     expected = sigv4.sign_policy(credentials.secret, scope, policy)
-    if not compare_digest(expected, fields.get("x-amz-signature", "").encode("ascii", "replace").decode()):
+    given = fields.get("x-amz-signature", "")
+    return _believed(call, fields, policy, credentials, compare_digest(expected.encode(), given.encode()))
+
+
+def _believed(
+    call: Call, fields: dict[str, str], policy: str, credentials: Credentials, matches: bool
+) -> tuple[int, int]:
+    if not matches:
         raise SignatureDoesNotMatch
     call.identity, call.signed_by = credentials.identity, "form"
     return _held(call, fields, _document(policy))
