@@ -25,6 +25,11 @@ die by themselves; Python's own 700 has the collector walk them over and over, f
 @click.option("--host", help="Address to bind to; loopback unless you mean it.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the console and the JSON API; 0 takes a free one.")
 @click.option("--behind-tls", is_flag=True, default=None, help="A proxy in front of this node terminates TLS.")
+@click.option(
+    "--accounts",
+    type=click.Path(exists=True, dir_okay=False),
+    help="JSON or TOML file with further S3 accounts and their key pairs (objects.accounts).",
+)
 @click.option("--quiet", is_flag=True, help="Print only the address.")
 def up(
     systems: tuple[str, ...],
@@ -34,6 +39,7 @@ def up(
     host: str | None,
     port: int | None,
     behind_tls: bool | None,
+    accounts: str | None,
     quiet: bool,
 ) -> None:
     """Start SYSTEMS (all where none is named) and print the console's address.
@@ -51,6 +57,8 @@ def up(
     gc.set_threshold(YOUNG_OBJECTS_MAX)
     # The database's writer must not wait five milliseconds for its turn while the loop is busy.
     sys.setswitchinterval(0.0005)
+    if accounts is not None:
+        settings = (*settings, f"objects.accounts={accounts}")
     config = read(config_file, settings, data=data, host=host, port=port, behind_tls=behind_tls)
     raise click.exceptions.Exit(uvloop.run(_serve(config, systems, quiet=quiet)))
 
