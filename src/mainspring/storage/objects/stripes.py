@@ -10,7 +10,7 @@ A write counts once k+1 shards (k without parity) are durable; what failed to be
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TypeVar
@@ -323,12 +323,13 @@ class StripeStore:
                 raise error
             if not task.done() or task.exception() is not None:
                 self._note_bad(stripe, index, task)
-        return await self._read_degraded(stripe, start, stop)
+        bad = {index for index, task in tasks.items() if not task.done() or task.exception() is not None}
+        return await self._read_degraded(stripe, start, stop, bad)
 
-    async def _read_degraded(self, stripe: Stripe, start: int, stop: int) -> memoryview:
+    async def _read_degraded(self, stripe: Stripe, start: int, stop: int, bad: Collection[int] = ()) -> memoryview:
         self.on_bad(stripe)
         self.degraded_reads += 1
-        return memoryview(await self.payload(stripe))[start:stop]
+        return memoryview(await self.payload(stripe, bad))[start:stop]
 
     def _is_gone(self, stripe: Stripe, index: int) -> bool:
         """Whether a shard need not even be asked for."""
@@ -372,20 +373,23 @@ class StripeStore:
             extents.check_blocks(blocks, table)
         return bytes(blocks[skipped : skipped + stop - start])
 
-    async def payload(self, stripe: Stripe) -> bytes:
-        """The whole payload from any k good shards. Raises `InternalError` where there are fewer."""
-        fragments, missing = await self.fragments(stripe, stripe.k)
+    async def payload(self, stripe: Stripe, bad: Collection[int] = ()) -> bytes:
+        """The whole payload from any k good shards, those that are `bad` or late asked for last. Raises `InternalError`
+        where there are fewer."""
+        fragments, missing = await self.fragments(stripe, stripe.k, bad)
         if len(fragments) < stripe.k:
             log.error("stripe %d cannot be read: of %s the shards %s are missing", stripe.id, stripe.profile, missing)
             raise InternalError(stripe=stripe.id, missing_shards=sorted(missing))
         return await self.run(decode, fragments, stripe.profile, stripe.size)
 
-    async def fragments(self, stripe: Stripe, enough: int) -> tuple[dict[int, bytes], dict[int, str]]:
+    async def fragments(
+        self, stripe: Stripe, enough: int, last: Collection[int] = ()
+    ) -> tuple[dict[int, bytes], dict[int, str]]:
         """Good fragments by index, at least `enough` where there are so many; and what is wrong with the others tried."""
         good: dict[int, bytes] = {}
         bad: dict[int, str] = {}
         # Those that are known to be gone come last, so that what is needed is asked for all at once.
-        untried = sorted(range(len(stripe.places)), key=lambda index: self._is_gone(stripe, index))
+        untried = sorted(range(len(stripe.places)), key=lambda index: (index in last, self._is_gone(stripe, index)))
         while untried and len(good) < enough:
             batch = [untried.pop(0) for _ in range(min(enough - len(good), len(untried)))]
             answers = await asyncio.gather(*(self.fragment(stripe, index) for index in batch), return_exceptions=True)

@@ -280,15 +280,16 @@ class Disk:
 
 
 class Latencies:
-    """How long reads of whole shards took lately; `late_s` is when one counts as late."""
+    """How long reads of shards took lately. `late_s` is when one counts as late: three times the 99th percentile, a second
+    before there is one, and never so little that a busy machine would read everything twice."""
 
     KEPT = 256
-    LEAST_S = 0.05
+    LEAST_S = 0.25
 
     def __init__(self) -> None:
         self._kept: list[float] = []
         self._random = Random(0)
-        self._late_s = 1.0
+        self.late_s = 1.0
 
     def note(self, seconds: float) -> None:
         if len(self._kept) < self.KEPT:
@@ -297,12 +298,7 @@ class Latencies:
             self._kept[self._random.randrange(self.KEPT)] = seconds
         if len(self._kept) % 16 == 0:
             ordered = sorted(self._kept)
-            self._late_s = max(self.LEAST_S, 3 * ordered[int(len(ordered) * 0.99)])
-
-    @property
-    def late_s(self) -> float:
-        """Three times the 99th percentile, a second before there is one."""
-        return self._late_s
+            self.late_s = max(self.LEAST_S, 3 * ordered[int(len(ordered) * 0.99)])
 
 
 def read_identity(directory: Path) -> Identity:
