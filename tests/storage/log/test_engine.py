@@ -1,11 +1,14 @@
 """Topics and partitions as their callers see them, over restarts."""
 
 import asyncio
+import sys
 from uuid import UUID
 
 import pytest
 
 from mainspring.core.clock import VirtualClock
+from mainspring.core.telemetry.metrics import Metrics
+from mainspring.storage.log.engine import Engine
 from mainspring.storage.log.errors import (
     CorruptBatch,
     InvalidConfig,
@@ -350,3 +353,31 @@ async def test_ids_are_as_kafka_makes_them(tmp_path):
         topic = await engine.create_topic("t")
         assert isinstance(topic.id, UUID) and topic.id.version == 4 and not topic.internal
         assert (await engine.create_topic("__consumer_offsets")).internal
+
+
+async def test_another_process_cannot_open_the_same_directory(tmp_path):
+    code = (
+        "import asyncio, sys; from pathlib import Path\n"
+        "from mainspring.core.clock import SystemClock; from mainspring.storage.log.engine import Engine\n"
+        "asyncio.run(Engine([Path(sys.argv[1])], SystemClock()).start())"
+    )
+    async with running(tmp_path):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, str(tmp_path), stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await child.communicate()
+        assert child.returncode == 1 and b"BlockingIOError" in said
+
+
+async def test_metrics_tell_what_an_operator_asks_first(tmp_path):
+    metrics = Metrics()
+    engine = Engine([tmp_path], VirtualClock(), metrics=metrics)
+    await engine.start()
+    topic = await engine.create_topic("t", 3)
+    await append(topic.partitions[0], b"a")
+    text = metrics.exposition().decode()
+    size = topic.partitions[0].size_bytes
+    for line in ("log_appends_total 1", f"log_appended_bytes_total {size}", "log_partitions 3", "log_queued_bytes 0"):
+        assert line in text
+    assert "log_partitions_failed 0" in text and "log_syncs_total" in text
+    await engine.stop()

@@ -104,6 +104,9 @@ class TornFiles:
                 disk.sync(name)
             disk.sync_folder()
 
+    def lock(self, path: str) -> int:
+        return self.open(path, create=True)
+
     def size(self, path: str) -> int:
         disk, name = self._place(path)
         return disk.size(name)

@@ -15,7 +15,7 @@ FIRST_EPOCHS: Epochs = ((0, 0),)
 def parse_epochs(text: str) -> Epochs:
     """Raises `ValueError` for what is no file of leader epochs."""
     lines = text.split("\n")
-    if lines[0] != "0" or int(lines[1]) != len(lines) - 3:
+    if len(lines) < 3 or lines[0] != "0" or int(lines[1]) != len(lines) - 3:
         raise ValueError("not a checkpoint of leader epochs")
     return tuple((int(epoch), int(start)) for epoch, start in (line.split() for line in lines[2:-1]))
 
@@ -28,7 +28,7 @@ def format_epochs(epochs: Sequence[tuple[int, int]]) -> bytes:
 def parse_offsets(text: str) -> dict[str, int]:
     """Partition folder to offset, from a checkpoint in Kafka's form. Raises `ValueError`."""
     lines = text.split("\n")
-    if lines[0] != "0" or int(lines[1]) != len(lines) - 3:
+    if len(lines) < 3 or lines[0] != "0" or int(lines[1]) != len(lines) - 3:
         raise ValueError("not a checkpoint of offsets")
     found = {}
     for line in lines[2:-1]:

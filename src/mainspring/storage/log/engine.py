@@ -27,6 +27,7 @@ from .cleaner import Cleaner
 from .directory import Directory
 from .errors import InvalidPartitions, NotOpen, StorageFailed, TopicExists, UnknownPartition
 from .files import Files, OpenFiles, RealFiles
+from .observing import observe
 from .partition import Partition, Surroundings
 from .settings import LogSettings, TopicConfig, default_values
 from .threads import InlineWriter, ThreadedWriter
@@ -34,6 +35,8 @@ from .topics import Topic, TopicFiles, TopicRecord, check_name, folded
 from .upkeep import Upkeep, finished, take
 
 T = TypeVar("T")
+
+LOCK_FILE = ".lock"
 
 
 class Engine:
@@ -69,21 +72,28 @@ class Engine:
         self._around = Surroundings(clock, self.settings, OpenFiles(self._files, self.settings.open_files_max // 2))
         self._around.delete_records = self._delete_records
         self._partitions = 0
+        self._locks: list[int] = []
         self.upkeep = Upkeep(self._directories, self._around)
         """Checkpoints, retention and mending, for those who want them now."""
         self.cleaner = Cleaner(self._directories, self._around, threaded=threaded)
         """Compaction, likewise."""
+        if metrics is not None:
+            observe(metrics, self._directories, self.cleaner)
 
     # Life
 
     async def start(self) -> None:
-        """Opens what is there. After a clean stop no segment is read. Raises `OSError`."""
+        """Opens what is there. After a clean stop no segment is read.
+
+        Raises `OSError`, as a `BlockingIOError` where another process has a directory open.
+        """
         loop = asyncio.get_running_loop()
         deliver: Callable[[Callable[[], None]], object] = loop.call_soon_threadsafe if self._threaded else _at_once
         make = ThreadedWriter if self._threaded else InlineWriter
         for path in self._paths:
             self._files.make_folder(path)
             self._files.sync_folder(path.rpartition("/")[0] or "/")
+            self._locks.append(self._files.lock(f"{path}/{LOCK_FILE}"))
             writer = make(path, self._files, self.settings, deliver, finished)
             self._directories.append(Directory(path, self._files, writer, self._around))
         first = self._directories[0]
@@ -117,6 +127,8 @@ class Engine:
                 partition.notify()
         self._directories.clear()
         self._around.opened.close_all()
+        while self._locks:
+            self._files.close(self._locks.pop())
 
     def topic_by_id(self, id: UUID) -> Topic | None:
         return self._ids.get(id)

@@ -5,6 +5,7 @@ A write either happened whole or raised; nothing is durable before `sync`, no na
 
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 from collections import OrderedDict
@@ -33,6 +34,9 @@ class Files(Protocol):
 
     def sync_all(self, path: str) -> None:
         """Makes everything durable in the file system that `path` is in: bytes and names, of all its files."""
+
+    def lock(self, path: str) -> int:
+        """A handle that holds the file against other processes until it is closed. Raises `BlockingIOError`."""
 
     def size(self, path: str) -> int: ...
 
@@ -92,6 +96,15 @@ class RealFiles:
                 raise OSError(code, os.strerror(code))
         finally:
             os.close(handle)
+
+    def lock(self, path: str) -> int:
+        handle = self.open(path, create=True)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close(handle)
+            raise
+        return handle
 
     def size(self, path: str) -> int:
         return os.stat(path).st_size

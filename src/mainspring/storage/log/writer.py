@@ -81,7 +81,7 @@ class Writer:
         self.opened = OpenFiles(files, max(16, settings.open_files_max // 2))
         self.queued_bytes = 0
         """Of appends that are not settled; kept by the loop."""
-        self.commits = self.syncs = 0
+        self.commits = self.syncs = self.appends = self.appended_bytes = 0
         self.next_generation = 0
         self._settings = settings
         self._syncs_commit = settings.flush_policy is FlushPolicy.COMMIT
@@ -140,6 +140,8 @@ class Writer:
 
     def _commit(self, appends: list[Appending]) -> None:
         self.commits += 1
+        self.appends += len(appends)
+        self.appended_bytes += sum(len(item.data) for item in appends)
         runs: dict[int, _Run] = {}
         for item in appends:
             run = runs.get(id(item.segment))
