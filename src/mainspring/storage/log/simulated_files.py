@@ -59,6 +59,9 @@ class SimulatedFiles:
     def sync(self, handle: int) -> None:
         self._alive().sync(self._handles[handle])
 
+    def lock(self, path: str) -> int:
+        return self.open(path, create=True)
+
     def sync_all(self, path: str) -> None:
         disk = self._alive()
         for name in disk.names():
