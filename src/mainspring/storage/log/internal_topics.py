@@ -52,11 +52,12 @@ class InternalTopic:
     def exists(self) -> bool:
         return self.name in self._engine.topics
 
-    async def open(self) -> None:
+    async def open(self, cleanup_policy: str = "compact") -> None:
         """Creates the topic where it is missing; one that exists keeps its number of partitions."""
         if not self.exists():
             config = {
-                "cleanup.policy": "compact",
+                "cleanup.policy": cleanup_policy,
+                "retention.ms": "-1",
                 "max.message.bytes": str(BATCH_BYTES_MAX),
                 "segment.bytes": str(BATCH_BYTES_MAX + (40 << 20)),
             }

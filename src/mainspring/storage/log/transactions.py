@@ -402,7 +402,8 @@ class Transactions:
         for slot, outcome in zip(sorted(slots), outcomes, strict=True):
             if isinstance(outcome, InvalidProducerEpoch | UnknownPartition):
                 continue  # it stands there already, or the topic is gone
-            if isinstance(outcome, LogError):
+            if isinstance(outcome, Exception):
+                log.warning("%s-%d takes no marker yet: %s", *slot, outcome)
                 left.add(slot)
             elif outcome is not None:
                 raise outcome

@@ -126,3 +126,23 @@ class StaleMemberEpoch(GroupError):
 class InvalidRegularExpression(GroupError):
     status, type, title = 422, "log/invalid-regular-expression", "RE2 cannot read this regular expression"
     kafka_code = 128
+
+
+class InvalidRecordState(GroupError):
+    type, title = "log/invalid-record-state", "The record is not the member's to acknowledge"
+    kafka_code = 121
+
+
+class ShareSessionNotFound(GroupError):
+    status, type, title = 404, "log/share-session-not-found", "There is no such share session; open one"
+    kafka_code = 122
+
+
+class InvalidShareSessionEpoch(GroupError):
+    type, title = "log/invalid-share-session-epoch", "The share session is at another epoch"
+    kafka_code = 123
+
+
+class ShareSessionLimitReached(GroupError):
+    status, type, title = 503, "log/share-session-limit-reached", "There are as many share sessions as there may be"
+    kafka_code = 133

@@ -23,6 +23,7 @@ from mainspring.storage.log.groups.errors import CoordinatorLoading, Coordinator
 from mainspring.storage.log.groups.member import Member
 from mainspring.storage.log.groups.messages import GroupDelete, Offset, OffsetCommit, OffsetFetch, TopicPartition
 from mainspring.storage.log.groups.settings import GroupSettings
+from mainspring.storage.log.groups.shares import Shares
 from mainspring.storage.log.groups.turn import NEVER_MS, Turn
 from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS, InternalTopic
 from mainspring.storage.log.model import Appending
@@ -55,6 +56,7 @@ class Groups:
         self._watchers: dict[str, list[Callable[[], None]]] = {}
         self._opening: asyncio.Task[None] | None = None
         self._members: set[Member] = set()
+        self._shares: Shares | None = None
 
     async def start(self) -> None:
         """Reads what there is; the topic is made when the first group needs it."""
@@ -67,6 +69,8 @@ class Groups:
         """Members in this process leave; whoever waits at a barrier is told to find the coordinator again."""
         for member in tuple(self._members):
             await member.close()
+        if self._shares is not None:
+            await self._shares.stop()
         await self._timers.stop()
         tasks = [*self._loading.values(), *([self._opening] if self._opening else [])]
         for task in tasks:
@@ -160,6 +164,13 @@ class Groups:
             waiting.add(token)
             token.add_done_callback(waiting.discard)
         return await token
+
+    @property
+    def shares(self) -> Shares:
+        """The records of share groups."""
+        if self._shares is None:
+            self._shares = Shares(self)
+        return self._shares
 
     def find(self, name: str) -> Group | None:
         return self._coordinator.groups.get(name)

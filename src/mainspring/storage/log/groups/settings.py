@@ -24,4 +24,8 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     share_record_lock_ms: int = 30_000
     share_deliveries_max: int = 5
     share_in_flight_max: int = 2_000
+    share_sessions_max: int = 2_000
+    share_updates_per_snapshot: int = 500
+    share_auto_offset_reset: str = "latest"
+    """Where a group begins in a partition that it has not read: `latest` or `earliest`."""
     internal_partitions: int = 50

@@ -46,8 +46,6 @@ class ShareMember(msgspec.Struct, kw_only=True):
 
 
 class ShareGroup:
-    """`partitions` are those whose state is kept: topic ids with name and numbers."""
-
     kind = "share"
 
     def __init__(self, id: str, settings: GroupSettings, catalog: Catalog) -> None:
@@ -59,7 +57,6 @@ class ShareGroup:
         self.target_epoch = 0
         self.target: dict[str, Partitions] = {}
         self.members: dict[str, ShareMember] = {}
-        self.partitions: dict[UUID, tuple[str, frozenset[int]]] = {}
 
     def heartbeat(self, request: ShareHeartbeat, turn: Turn) -> ConsumerBeat:
         """Joins, goes on or leaves. Raises having changed nothing."""
@@ -100,19 +97,6 @@ class ShareGroup:
             if member.session_ms <= turn.now_ms:
                 self._remove(member, turn)
         self.schedule(turn)
-
-    def initialize(self, topic: UUID, name: str, partitions: frozenset[int], turn: Turn) -> None:
-        """Notes that the group keeps the state of these partitions."""
-        known = self.partitions.get(topic, (name, frozenset()))[1]
-        if not partitions <= known:
-            self.partitions[topic] = (name, known | partitions)
-            self._write_partitions(turn)
-
-    def forget_topic(self, topic: UUID, turn: Turn) -> bool:
-        if self.partitions.pop(topic, None) is None:
-            return False
-        self._write_partitions(turn)
-        return True
 
     # What others read of it
 
@@ -205,15 +189,8 @@ class ShareGroup:
             },
         )
 
-    def _write_partitions(self, turn: Turn) -> None:
-        initialized = [
-            {"topic_id": id, "topic": name, "partitions": sorted(numbers)}
-            for id, (name, numbers) in self.partitions.items()
-        ]
-        turn.write(SHARE_PARTITIONS, (self.id,), {"initializing": (), "initialized": initialized, "deleting": ()})
-
     def write_away(self, turn: Turn) -> None:
-        for schema in (SHARE_PARTITIONS, SHARE_TARGET, SHARE_GROUP):
+        for schema in (SHARE_TARGET, SHARE_GROUP):
             turn.write(schema, (self.id,), None)
 
     def replay(self, record: Record, turn: Turn) -> None:
@@ -227,10 +204,7 @@ class ShareGroup:
             if value is not None:
                 self.target[key[1]] = from_fields(value["topics"])
         elif schema is SHARE_PARTITIONS:
-            self.partitions = {
-                one["topic_id"]: (one["topic"], frozenset(one["partitions"]))
-                for one in (value or {}).get("initialized", ())
-            }
+            return  # which partitions there are, the states in `__share_group_state` say
         elif value is None:
             if schema is SHARE_MEMBER:
                 self.members.pop(key[1], None)

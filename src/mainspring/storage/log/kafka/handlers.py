@@ -23,6 +23,7 @@ _FAMILIES = (
     "group_offset_keys",
     "group_admin_keys",
     "share_keys",
+    "share_admin_keys",
     "transaction_keys",
     "transaction_admin_keys",
 )
