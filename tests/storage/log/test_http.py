@@ -16,14 +16,18 @@ from mainspring.core.clock import SystemClock
 from mainspring.core.http import Request
 from mainspring.core.ports import Database
 from mainspring.storage.log import browsing, tailing
+from mainspring.storage.log.browsing import Place
 from mainspring.storage.log.errors import LogError
-from mainspring.storage.log.http import routes
+from mainspring.storage.log.http import PLACED, routes
 from mainspring.storage.log.service import Log, New
 from mainspring.storage.log.tailing import Watchers
 from tests.asgi import Called, Exchange, call, http_scope, started
 from tests.fixtures_database import embedded_database
 
 PATIENCE_S = 60
+FIRST_PAGE = (None, None, None, None, "read_committed")
+"""Query fields that a cursor belongs to, beside the topic's id: partition, offset, timestamp, where, isolation."""
+
 SCOPES = {"reader": "log:read", "writer": "log:write", "admin": "log:admin", "all": "log:*"}
 
 
@@ -164,7 +168,21 @@ async def test_pages_go_through_all_partitions_and_each_record_is_in_one(house: 
             break
         query = f"&cursor={page['next']}"
     assert sorted(map(int, seen)) == list(range(20))
+    forged = PLACED.seal(Place(-1, 0), (await house("GET", "/topics/orders")).json()["id"], *FIRST_PAGE)
+    assert (await house("GET", f"/topics/orders/records?cursor={forged}")).status == 400
     assert [one["value"] for one in await house.items("?partition=1&offset=-2")] == ["16", "19"]
+
+
+async def test_a_page_looks_into_so_many_partitions_and_the_next_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.topic(partitions=5)
+    await house.produce({"value": "far", "partition": 4})
+    monkeypatch.setattr(browsing, "PARTITIONS_MAX", 2)
+    pages = [(await house("GET", "/topics/orders/records")).json()]
+    while pages[-1]["next"] is not None and len(pages) < 10:
+        pages.append((await house("GET", f"/topics/orders/records?cursor={pages[-1]['next']}")).json())
+    assert [[one["value"] for one in page["items"]] for page in pages] == [[], [], ["far"]]
 
 
 async def test_a_filter_is_answered_by_the_server_in_bounded_steps(

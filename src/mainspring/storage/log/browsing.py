@@ -5,9 +5,10 @@ where the next one begins. So a filter that hardly anything fits costs each requ
 """
 
 import asyncio
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from mainspring.storage.log.model import Fetched
 from mainspring.storage.log.partition import Partition
@@ -18,6 +19,7 @@ from mainspring.storage.log.where import Filter
 
 SCANNED_RECORDS_MAX = 20_000
 SCANNED_BYTES_MAX = 16 << 20
+PARTITIONS_MAX = 1_000
 ANSWER_BYTES_MAX = 4 << 20
 READ_BYTES = 256 << 10
 
@@ -25,8 +27,8 @@ READ_BYTES = 256 << 10
 class Place(msgspec.Struct, array_like=True, frozen=True):
     """The next record to look at. `offset` None: where the next partition begins."""
 
-    partition: int
-    offset: int | None
+    partition: Annotated[int, Meta(ge=0)]
+    offset: Annotated[int, Meta(ge=0)] | None
 
 
 class Start(NamedTuple):
@@ -73,6 +75,9 @@ async def browse(
     scanned = scanned_bytes = found_bytes = 0
     index, offset = place.partition, place.offset
     while index <= min(last_partition, len(topic.partitions) - 1):
+        if index - place.partition >= PARTITIONS_MAX:
+            return Leaf(found, scanned, Place(index, offset))
+        await asyncio.sleep(0)
         partition = topic.partitions[index]
         if offset is None:
             offset = await first_offset(partition, start)

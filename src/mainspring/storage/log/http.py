@@ -30,6 +30,21 @@ from mainspring.storage.log.errors import (
     UnknownPartition,
 )
 from mainspring.storage.log.groups.errors import GroupIdNotFound, InvalidGroupId, NonEmptyGroup
+from mainspring.storage.log.inputs import (
+    CompactionQuery,
+    NewRecords,
+    NewTopic,
+    PartitionQuery,
+    PartitionsQuery,
+    RecordsQuery,
+    TailQuery,
+    TopicEdit,
+    TopicQuery,
+    TransactionQuery,
+    config_texts,
+    new_record,
+    read_timestamp,
+)
 from mainspring.storage.log.internal_topics import TRANSACTION_STATE
 from mainspring.storage.log.lag import GroupRow, GroupView, MovedView, OffsetReset
 from mainspring.storage.log.preview import CompactionView, preview
@@ -42,26 +57,13 @@ from mainspring.storage.log.transaction_machine import State
 from mainspring.storage.log.views import (
     BrokerView,
     ClusterView,
-    CompactionQuery,
-    NewRecords,
-    NewTopic,
-    PartitionQuery,
-    PartitionsQuery,
     PlaceView,
     Produced,
     RecordsPage,
-    RecordsQuery,
     SegmentView,
-    TailQuery,
-    TopicEdit,
-    TopicQuery,
     TopicRow,
     TopicView,
-    TransactionQuery,
     TransactionView,
-    config_texts,
-    new_record,
-    read_timestamp,
     record_view,
     segment_views,
     topic_row,
