@@ -381,3 +381,29 @@ async def test_metrics_tell_what_an_operator_asks_first(tmp_path):
         assert line in text
     assert "log_partitions_failed 0" in text and "log_syncs_total" in text
     await engine.stop()
+
+
+async def test_a_change_of_topics_goes_to_its_end_though_its_caller_has_gone(tmp_path):
+    async with running(tmp_path) as engine:
+        await engine.create_topic("t", 1)
+        calls = [engine.create_topic("u"), engine.add_partitions("t", 3), engine.configure("t", {"retention.ms": "5"})]
+        for call in calls:
+            task = asyncio.ensure_future(call)
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await engine.add_partitions("t", 4)
+        assert "u" in engine.topics and len(engine.topics["t"].partitions) == 4
+    async with running(tmp_path) as engine:
+        assert "u" in engine.topics and engine.topics["t"].config.retention_ms == 5
+
+
+async def test_growing_a_topic_twice_at_once_makes_each_partition_once(tmp_path):
+    async with running(tmp_path) as engine:
+        topic = await engine.create_topic("t", 1)
+        await append(topic.partitions[0], b"a")
+        outcomes = await asyncio.gather(
+            engine.add_partitions("t", 3), engine.add_partitions("t", 3), return_exceptions=True
+        )
+        assert sum(isinstance(outcome, InvalidPartitions) for outcome in outcomes) == 1
+        assert len(topic.partitions) == 3 and values_of(topic.partitions[0]) == [b"a"]

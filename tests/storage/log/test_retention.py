@@ -94,3 +94,21 @@ async def test_a_segment_is_closed_when_its_time_has_come(tmp_path):
             await append(partition, b"b", at_ms=clock.wall_ns() // 1_000_000)
             await clock.advance(61)
         assert [segment.base for segment in partition.segments] == [0, 2, 4]
+
+
+async def test_an_emptied_log_goes_on_with_its_offsets_after_a_crash(tmp_path):
+    clock = VirtualClock()
+    async with running(tmp_path, clock, retention_check_interval_ms=1_000_000_000) as engine:
+        partition = await filled(engine, 5, **{"retention.ms": "1000"})
+        clock.set_wall(clock.wall_ns() + 10**13)
+        await engine.upkeep.retain()
+        await until(lambda: any(tmp_path.glob("t-0/*.deleted")))
+        files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"}
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        path.unlink()
+    for path, data in files.items():
+        path.write_bytes(data)
+    async with running(tmp_path, clock) as engine:
+        partition = engine.partition("t", 0)
+        assert partition.log_start == partition.end == 5
+        assert await append(partition, b"next", at_ms=clock.wall_ns() // 1_000_000) == 5

@@ -226,8 +226,10 @@ class Directory:
             replace(self._files, f"{self.path}/{file}", format_offsets(kept))
         return paths
 
-    def retire(self, folder: str, paths: Sequence[str]) -> list[str]:
-        """Renames files that are to be deleted later; gives their new names."""
+    def retire(self, folder: str, paths: Sequence[str], is_last: bool) -> list[str]:
+        """Renames files that are to be deleted later; gives their new names. `is_last`: the log starts must be kept first."""
+        if is_last:
+            self.write_starts()
         self.writer.forget(paths)
         there = set(self._files.names(folder))
         renamed = []

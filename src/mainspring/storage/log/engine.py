@@ -13,7 +13,7 @@ and over the wire the same objects are used, so that both see the same log at th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -66,7 +66,7 @@ class Engine:
         self._threaded = threaded
         self._ids: dict[UUID, Topic] = {}
         self._folded: dict[str, str] = {}
-        self._reserved: set[str] = set()
+        self._changing = asyncio.Lock()
         self._directories: list[Directory] = []
         self._topic_files = TopicFiles(self._files, self._paths[0])
         self._around = Surroundings(clock, self.settings, OpenFiles(self._files, self.settings.open_files_max // 2))
@@ -145,28 +145,47 @@ class Engine:
     async def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> Topic:
         """Makes a topic, durable when this returns.
 
-        Raises `InvalidTopic`, `TopicExists`, `InvalidPartitions` or `InvalidConfig`.
+        Raises `InvalidTopic`, `TopicExists`, `InvalidPartitions` or `InvalidConfig`, having changed nothing.
         """
-        check_name(name, self._folded)
-        if name in self.topics or name in self._reserved:
-            raise TopicExists(f"there is a topic {name!r}")
-        self._check_partitions(partitions)
-        TopicConfig(config or {}, self._defaults)
-        record = TopicRecord(name, UUID(int=self._random.getrandbits(128), version=4), partitions, dict(config or {}))
-        self._reserved.add(name)
-        try:
-            places = self._places(partitions)
-            await self._make_folders(name, range(partitions), places)
-            crash_point("log.topic.folders")
-            await self._write(record)
-            topic = self._add_topic(record)
-            self._add_partitions(topic, range(partitions), places)
-        finally:
-            self._reserved.discard(name)
-        return topic
+        return await self._alone(self._create(name, partitions, dict(config or {})))
 
     async def add_partitions(self, name: str, total: int) -> None:
         """Grows a topic to `total` partitions. Raises `UnknownPartition` and `InvalidPartitions`."""
+        await self._alone(self._grow(name, total))
+
+    async def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """Changes settings of a topic; None gives one back to the default. Raises `UnknownPartition` and `InvalidConfig`."""
+        await self._alone(self._configure(name, dict(changes)))
+
+    async def delete_topic(self, name: str) -> None:
+        """Ends a topic at once; its files go after `file.delete.delay.ms`. Raises `UnknownPartition`."""
+        await self._alone(self._delete(name))
+
+    async def _alone(self, change: Coroutine[Any, Any, T]) -> T:
+        """One change of topics at a time, to its end even where its caller has gone: half a topic must not be."""
+
+        async def whole() -> T:
+            async with self._changing:
+                return await change
+
+        return await asyncio.shield(asyncio.ensure_future(whole()))
+
+    async def _create(self, name: str, partitions: int, config: dict[str, str]) -> Topic:
+        check_name(name, self._folded)
+        if name in self.topics:
+            raise TopicExists(f"there is a topic {name!r}")
+        self._check_partitions(partitions)
+        TopicConfig(config, self._defaults)
+        record = TopicRecord(name, UUID(int=self._random.getrandbits(128), version=4), partitions, config)
+        places = self._places(partitions)
+        await self._make_folders(name, range(partitions), places)
+        crash_point("log.topic.folders")
+        await self._write(record)
+        topic = self._add_topic(record)
+        self._add_partitions(topic, range(partitions), places)
+        return topic
+
+    async def _grow(self, name: str, total: int) -> None:
         topic = self._topic(name)
         there = len(topic.partitions)
         if total <= there:
@@ -177,13 +196,10 @@ class Engine:
         await self._write(topic.record(partitions=total))
         self._add_partitions(topic, range(there, total), places)
 
-    async def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
-        """Changes settings of a topic; None gives one back to the default. Raises `UnknownPartition` and `InvalidConfig`."""
+    async def _configure(self, name: str, changes: dict[str, str | None]) -> None:
         topic = self._topic(name)
-        given = {**topic.config.given, **{key: value for key, value in changes.items() if value is not None}}
-        for key, value in changes.items():
-            if value is None:
-                given.pop(key, None)
+        merged = {**topic.config.given, **changes}
+        given = {key: value for key, value in merged.items() if value is not None}
         config = TopicConfig(given, self._defaults)
         if config.is_compacted != topic.config.is_compacted:
             # What a restart reads must not have gaps that its topic's settings do not explain.
@@ -191,25 +207,20 @@ class Engine:
         await self._write(topic.record(config=given))
         topic.config = config
 
-    async def delete_topic(self, name: str) -> None:
-        """Ends a topic at once; its files go after `file.delete.delay.ms`. Raises `UnknownPartition`."""
+    async def _delete(self, name: str) -> None:
         topic = self._topic(name)
+        await self._on_disk(self._directories[0], self._topic_files.delete, topic.id)
+        crash_point("log.topic.deleted")
         del self.topics[name], self._ids[topic.id], self._folded[folded(name)]
-        self._reserved.add(name)
-        try:
-            for partition in topic.partitions:
-                partition.fail(UnknownPartition(f"the topic {name!r} was deleted"))
-            await self._on_disk(self._directories[0], self._topic_files.delete, topic.id)
-            crash_point("log.topic.deleted")
-            for directory in self._directories:
-                gone = [partition for partition in topic.partitions if partition.writer is directory.writer]
-                for partition in gone:
-                    del directory.partitions[partition.name]
-                self._partitions -= len(gone)
-                aside = await self._on_disk(directory, directory.set_aside, gone)
-                self.upkeep.delete_later(directory, aside, topic.config.file_delete_delay_ms)
-        finally:
-            self._reserved.discard(name)
+        for partition in topic.partitions:
+            partition.end_with(UnknownPartition(f"the topic {name!r} was deleted"))
+        for directory in self._directories:
+            gone = [partition for partition in topic.partitions if partition.writer is directory.writer]
+            for partition in gone:
+                del directory.partitions[partition.name]
+            self._partitions -= len(gone)
+            aside = await self._on_disk(directory, directory.set_aside, gone)
+            self.upkeep.delete_later(directory, aside, topic.config.file_delete_delay_ms)
 
     # Inside
 

@@ -374,6 +374,11 @@ class Partition:
             self.around.tails.drop(self)
             self.notify()
 
+    def end_with(self, error: LogError) -> None:
+        """As `fail`, for good and whatever came before."""
+        self.failure = None
+        self.fail(error)
+
     def notify(self) -> None:
         for callback in tuple(self._listeners or ()):
             callback()

@@ -115,7 +115,9 @@ class Upkeep:
             if not done.cancelled() and done.exception() is None:
                 self._waiting.append((self._clock.mono_ns() + delay_ns, directory, done.result()))
 
-        directory.writer.call(directory.retire, partition.folder, paths).add_done_callback(renamed)
+        # Where no file is left to tell how far the log had come, that is written down first.
+        is_empty = not any(segment.created for segment in partition.segments)
+        directory.writer.call(directory.retire, partition.folder, paths, is_empty).add_done_callback(renamed)
 
     def delete_later(self, directory: Directory, paths: list[str], delay_ms: int) -> None:
         self._waiting.append((self._clock.mono_ns() + delay_ms * 1_000_000, directory, paths))
@@ -158,6 +160,8 @@ class Upkeep:
                     loaded = await directory.writer.call(directory.mend, partition, partition.high_watermark)
                 except OSError as error:
                     _log.warning("a partition stays closed: %s", error, extra={"partition": partition.name})
+                    continue
+                if not _may_be_mended(partition):
                     continue
                 for segment in partition.segments:
                     self._around.opened.close(segment.path())
