@@ -32,7 +32,7 @@ CONNECTIONS = 64
 SMALL = os.urandom(4 << 10)
 MIB = 1 << 20
 LARGE_BYTES = 64 * MIB
-KEYS = 20_000
+KEYS = 10_000
 PARTS = 8
 BUCKET = "bench"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
@@ -99,10 +99,10 @@ def _small(ours: Side, peer: Side | None, seconds: float) -> Iterator[Comparison
         return [side.signed("PUT", f"/{BUCKET}/put/{first + number:09}", SMALL) for number in range(2_000)]
 
     def gets(side: Side) -> list[bytes]:
-        return [side.signed("GET", f"/{BUCKET}/keys/{number:06}") for number in range(0, KEYS, 20)]
+        return [side.signed("GET", f"/{BUCKET}/keys/{number:06}") for number in range(0, KEYS, 10)]
 
     def heads(side: Side) -> list[bytes]:
-        return [side.signed("HEAD", f"/{BUCKET}/keys/{number:06}") for number in range(0, KEYS, 20)]
+        return [side.signed("HEAD", f"/{BUCKET}/keys/{number:06}") for number in range(0, KEYS, 10)]
 
     def lists(side: Side) -> list[bytes]:
         return [
@@ -271,7 +271,7 @@ def _peer() -> Iterator[Side | None]:
 
 
 async def _fill(side: Side) -> None:
-    """Twenty thousand objects of 4 KiB, and one of 64 MiB."""
+    """Ten thousand objects of 4 KiB."""
     names = iter(range(KEYS))
 
     async def some() -> None:

@@ -6,7 +6,15 @@ from mainspring.storage.objects.s3.call import Call
 from mainspring.storage.objects.s3.errors import S3Error
 from mainspring.storage.objects.s3.object_handlers import as_of
 from mainspring.storage.objects.s3.routing import operation
-from mainspring.storage.objects.s3.xml import document, element, escaped, timestamp, url_encoded
+from mainspring.storage.objects.s3.xml import (
+    document,
+    element,
+    escaped,
+    is_plain,
+    is_plain_in_urls,
+    timestamp,
+    url_encoded,
+)
 
 KEYS_MAX = 1_000
 
@@ -26,6 +34,11 @@ class Wanted:
             )
         self.text = url_encoded if self.encoding else escaped
 
+    def texts(self, keys: list[str]) -> list[str]:
+        """The keys as they are written. Most pages have no letter that is special: that is seen at one look."""
+        plain = is_plain_in_urls if self.encoding else is_plain
+        return keys if plain("/".join(keys)) else [self.text(key) for key in keys]
+
     def head(self, call: Call) -> str:
         """What every listing says first."""
         parts = [element("Name", call.bucket), f"<Prefix>{self.text(self.prefix)}</Prefix>"]
@@ -43,19 +56,22 @@ class Wanted:
 
 
 def _contents(call: Call, wanted: Wanted, entries: list[Listed], *, owners: bool) -> str:
-    text, names = wanted.text, call.door.identities.names
+    names = call.door.identities.names
+    sums: dict[tuple[str, str] | None, str] = {None: ""}
+    told: dict[str, str] = {}
     lines = []
-    for one in entries:
-        checksum = ""
-        if one.checksum is not None:
-            checksum = (
-                f"<ChecksumAlgorithm>{one.checksum.algorithm}</ChecksumAlgorithm>"
-                f"<ChecksumType>{one.checksum.kind}</ChecksumType>"
-            )
-        owner = _owner(one.owner, names) if owners else ""
+    for one, key in zip(entries, wanted.texts([one.key for one in entries]), strict=True):
+        checksum = one.checksum
+        kind = None if checksum is None else (checksum.algorithm, checksum.kind)
+        summed = sums.get(kind)
+        if summed is None and kind is not None:
+            summed = sums[kind] = element("ChecksumAlgorithm", kind[0]) + element("ChecksumType", kind[1])
+        owner = ""
+        if owners and (owner := told.get(one.owner, "")) == "":
+            owner = told[one.owner] = _owner(one.owner, names)
         lines.append(
-            f"<Contents><Key>{text(one.key)}</Key><LastModified>{timestamp(one.modified_us)}</LastModified>"
-            f"<ETag>&quot;{one.etag}&quot;</ETag>{checksum}<Size>{one.size}</Size>{owner}"
+            f"<Contents><Key>{key}</Key><LastModified>{timestamp(one.modified_us)}</LastModified>"
+            f"<ETag>&quot;{one.etag}&quot;</ETag>{summed}<Size>{one.size}</Size>{owner}"
             f"<StorageClass>{one.storage_class}</StorageClass></Contents>"
         )
     return "".join(lines)

@@ -21,6 +21,7 @@ DOCUMENT_BYTES_MAX = 1 << 20
 DEPTH_MAX = 20
 
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b\x0c\x0d\x0e-\x1f\x7f\ufffe\uffff]')
+_PLAIN_IN_URLS = re.compile(r"[A-Za-z0-9/_.~*-]*")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
@@ -101,6 +102,16 @@ def _node(element: Any, depth: int) -> Node:
 def escaped(text: str) -> str:
     """Text as it may stand between two tags."""
     return _SPECIAL.sub(_reference, text) if _SPECIAL.search(text) else text
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` is the same when it is escaped."""
+    return _SPECIAL.search(text) is None
+
+
+def is_plain_in_urls(text: str) -> bool:
+    """Whether `text` is the same when it is percent-encoded."""
+    return _PLAIN_IN_URLS.fullmatch(text) is not None
 
 
 def _reference(found: "re.Match[str]") -> str:
