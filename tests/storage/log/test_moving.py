@@ -1,6 +1,7 @@
 """A log moved to Apache Kafka: every record arrives as it was, and every group goes on where it stood."""
 
 from collections.abc import AsyncIterator
+from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,7 +16,9 @@ from mainspring.storage.log.service import Log, New
 from tests.core.log_contract import effects, fold, next_batch, read, reading, tables, values
 from tests.fixtures_database import embedded_database
 from tests.fixtures_kafka import KafkaBroker
+from tests.fixtures_server import Server, StartServer
 from tests.needs import need_module
+from tests.waiting import until
 
 need_module("confluent_kafka")
 
@@ -86,3 +89,39 @@ async def test_a_topic_that_has_records_there_is_left_alone(log: Log, database: 
     with pytest.raises(CannotMove, match="has records there"):
         await move_to_kafka(log, database, f"kafka://{kafka.address}", lambda what, done: None)
     await there.stop()
+
+
+async def test_the_command_moves_a_stopped_server_which_then_runs_on_kafka(
+    start_server: StartServer, kafka: KafkaBroker
+) -> None:
+    server = start_server("links", "log")
+    links = f"links.changed-{uuid4().hex[:8]}"
+    server.call("POST", "api/log/topics", {"name": links})
+    server.call("POST", f"api/log/topics/{links}/records", {"records": [{"value": "one"}, {"value": "two"}]})
+    before = server.call("POST", "api/links/links", {"url": "https://example.org/before"})
+    with pytest.raises(AssertionError, match="in use"):
+        server.command("move", "log", "--to", f"kafka://{kafka.address}")
+    server.stop()
+    assert "moved" in server.command("move", "log", "--to", f"kafka://{kafka.address}")
+
+    there = start_server("links", "log", settings=(f"log=kafka://{kafka.address}",))
+    assert there.call("GET", f"api/links/links/{before['id']}")["url"] == "https://example.org/before"
+    follow(there, before["code"], 3)
+    await until(lambda: there.call("GET", f"api/links/links/{before['id']}")["clicks"] == 3)
+    log = KafkaLog(f"kafka://{kafka.address}", SystemClock())
+    await log.start()
+    try:
+        async with reading(log.consumer(f"check-{uuid4().hex}", [links])) as consumer:
+            assert values(await read(consumer, 2)) == [b"one", b"two"]
+    finally:
+        await log.stop()
+
+
+def follow(server: Server, code: str, times: int) -> None:
+    visitor = HTTPConnection(server.listener("links").removeprefix("http://").rstrip("/"), timeout=60)
+    for _ in range(times):
+        visitor.request("GET", f"/{code}", headers={"user-agent": "Mozilla/5.0"})
+        answer = visitor.getresponse()
+        answer.read()
+        assert answer.status == 302
+    visitor.close()
