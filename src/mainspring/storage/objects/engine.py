@@ -79,7 +79,7 @@ class Engine:
         await self.pages.stop()
         await asyncio.to_thread(self.threads.shutdown)
         for disk in self.store.disks.values():
-            disk.close()
+            await asyncio.to_thread(disk.close)
 
     async def look_after_disks(self) -> list[int]:
         """Notices disks that are gone, and adopts directories made anew in their place; gives the ids of the lost."""
@@ -92,6 +92,7 @@ class Engine:
             disk.fail("its directory is gone")
             log.error("disk %d (%s) is lost: %s", disk.id, disk.directory, disk.lost)
             del self.store.disks[disk.id]
+            disk.close()
             await self.database.write(_set_state, disk.id, LOST)
         if self.settings.adopt_lost:
             await self._adopt()
@@ -154,7 +155,7 @@ class Engine:
         return identity
 
     def _open(self, id: int, directory: Path, zone: str, known: Mapping[int, tuple[int, str, str, str]]) -> None:
-        disk = Disk(id, directory, zone, self._files, self.threads, self.settings.segment_bytes)
+        disk = Disk(id, directory, zone, self._files, self.settings.segment_bytes)
         disk.draining = id in known and known[id][3] == DRAINING
         self.store.disks[id] = disk
 

@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
@@ -116,7 +117,7 @@ class StripeStore:
             header = extents.Header(
                 stripe.id, index, stripe.k, stripe.m, codec, stripe.size, length, self._clock.wall_ns() // 1000, disk.id
             )
-            await self.run(_write_extent, disk, segment, header, fragment, place.offset)
+            await disk.write(segment, partial(extents.pack, header, fragment), place.offset)
         except OSError as error:
             return self._failed(disk, error)
         places[index] = place
@@ -430,10 +431,6 @@ def spread(disks: Sequence[Disk], count: int) -> list[Disk]:
     chosen = in_turn[:count]
     order = {disk.id: at for at, disk in enumerate(disks)}
     return sorted(chosen, key=lambda disk: order[disk.id])
-
-
-def _write_extent(disk: Disk, segment: Segment, header: extents.Header, fragment: bytes, offset: int) -> None:
-    disk.write(segment, extents.pack(header, fragment), offset)
 
 
 def _read_the_exception(task: "asyncio.Task[bytes]") -> None:

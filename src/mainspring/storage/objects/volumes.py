@@ -24,6 +24,10 @@ T = TypeVar("T")
 
 IDENTITY = "disk.json"
 OPEN_FILES_MAX = 128
+THREADS = 4
+STALLED_S = 60.0
+"""A write or a sync that takes longer makes its disk a lost one."""
+
 ZEROS_AT_ONCE = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
@@ -105,11 +109,9 @@ class Place(NamedTuple):
 
 
 class Disk:
-    """A live disk. All methods but `write`, `read` and `read_here` belong to the event loop."""
+    """A live disk with threads of its own, so that one that stalls holds up nobody but itself."""
 
-    def __init__(
-        self, id: int, directory: Path, zone: str, files: Files, threads: ThreadPoolExecutor, segment_bytes: int
-    ) -> None:
+    def __init__(self, id: int, directory: Path, zone: str, files: Files, segment_bytes: int) -> None:
         self.id = id
         self.directory = directory
         self.zone = zone
@@ -118,7 +120,7 @@ class Disk:
         self.segments: dict[int, Segment] = {}
         self.latencies = Latencies()
         self._files = files
-        self._threads = threads
+        self._threads = ThreadPoolExecutor(THREADS, f"objects-disk-{id}")
         self._segment_bytes = segment_bytes
         self._open: Segment | None = None
         self._opening = asyncio.Lock()
@@ -158,16 +160,20 @@ class Disk:
             self._opened[self._open.number] = self._open
             self._open = None
 
-    def write(self, segment: Segment, buffers: Sequence[bytes], offset: int) -> None:
-        """Blocks. Raises `OSError`."""
-        self._files.write(segment.fd, buffers, offset)
+    async def write(self, segment: Segment, make: Callable[[], Sequence[bytes]], offset: int) -> None:
+        """Writes what `make` gives, which is called by the thread that writes. Raises `OSError`, also where it takes too
+        long."""
+        await self._in_time(self._write_linked, segment, make, offset)
+
+    def _write_linked(self, segment: Segment, make: Callable[[], Sequence[bytes]], offset: int) -> None:
+        self._files.write(segment.fd, make(), offset)
         _ensure_linked(segment)
 
     async def sync(self, segment: Segment) -> None:
         """Makes what was written to `segment` durable, together with whoever asks at the same time. Raises `OSError`."""
 
         async def run() -> None:
-            await self._run(self._sync_linked, segment)
+            await self._in_time(self._sync_linked, segment)
 
         await segment.sync(run)
 
@@ -238,7 +244,11 @@ class Disk:
             self.lost = reason
 
     def close(self) -> None:
-        """Closes all files; no thread may be using them."""
+        """Waits for what is being read and written, and closes all files. A lost disk is not waited for: it may never
+        answer. Blocks."""
+        self._threads.shutdown(wait=self.lost is None)
+        if self.lost is not None:
+            return
         for segment in self.segments.values():
             if segment.fd >= 0:
                 os.close(segment.fd)
@@ -275,7 +285,16 @@ class Disk:
                 segment.fd = -1
                 return
 
+    async def _in_time(self, function: Callable[..., None], *args: object) -> None:
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await self._run(function, *args)
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, f"no answer for {STALLED_S:.0f} s", str(self.directory)) from None
+
     async def _run(self, function: Callable[..., T], *args: object) -> T:
+        if self.lost is not None:
+            raise OSError(errno.EIO, self.lost, str(self.directory))
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
 
