@@ -37,6 +37,7 @@ from mainspring.storage.log.positions import Owned
 from mainspring.storage.log.reader import Isolation, Reader, as_record, read_some
 from mainspring.storage.log.records import HEADER_BYTES, Headers, build
 from mainspring.storage.log.settings import LogSettings, default_values
+from mainspring.storage.log.sharing import ShareConsumer
 from mainspring.storage.log.topics import Topic, check_name, folded
 from mainspring.storage.log.transactions import Transactions
 
@@ -91,7 +92,7 @@ class Log:
         self.commits = Gate()
         """Every commit of a position outside of the database passes here; a backup closes it for a moment."""
         self._database = database
-        self._consumers: set[LogConsumer] = set()
+        self._consumers: set[LogConsumer | ShareConsumer] = set()
         self._bytes_max: int = default_values(self.engine.settings.topic)["max.message.bytes"]
         self._making = asyncio.Lock()
         if metrics is not None:
@@ -260,7 +261,15 @@ class Log:
         """Reads one partition without a group, and waits for what comes. Raises `UnknownPartition`."""
         return Reader(self.engine.partition(topic, partition), offset, isolation, batch_records_max)
 
-    def forget(self, consumer: LogConsumer) -> None:
+    def share(self, group: str, topics: Sequence[str], batch_records_max: int = 500) -> ShareConsumer:
+        """A new member of a share group: records one by one to whoever is free, until accepted. Close it when done."""
+        if not group or not topics or batch_records_max < 1:
+            raise ValueError("a consumer needs a group, a topic, and batches of at least one record")
+        consumer = ShareConsumer(self, group, topics, batch_records_max)
+        self._consumers.add(consumer)
+        return consumer
+
+    def forget(self, consumer: LogConsumer | ShareConsumer) -> None:
         """A consumer has closed."""
         self._consumers.discard(consumer)
 
