@@ -16,6 +16,8 @@ import pytest
 
 READY_S = 60
 STOP_S = 30
+CALL_S = 120
+"""On a starved machine the first request, for which a system is built, takes longer than one would think."""
 
 
 class Server:
@@ -82,7 +84,7 @@ class Server:
             data=None if body is None else json.dumps(body).encode(),
             headers={"authorization": f"Bearer {self.token}", "content-type": "application/json", **headers},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=CALL_S) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 

@@ -50,6 +50,10 @@ def create_until_it_dies(server: Server, made: list[dict[str, Any]], enough: thr
     while True:
         try:
             made.append(server.call("POST", "api/links/links", {"url": f"{URL}/{number}/{count}"}))
+        except urllib.error.HTTPError as refused:
+            if refused.code == 503:  # a starved machine says so when it cannot keep up: ask again
+                continue
+            raise
         except (urllib.error.URLError, OSError, json.JSONDecodeError):
             return
         count += 1
@@ -69,7 +73,7 @@ def rounds_of_kill(start_server: StartServer, rounds: int) -> None:
         ]
         for caller in callers:
             caller.start()
-        assert enough.wait(60), server.log()
+        assert enough.wait(180), server.log()
         enough.wait(dice.random() / 20)
         server.kill()
         for caller in callers:
