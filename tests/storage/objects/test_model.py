@@ -8,9 +8,18 @@ from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hypothesis import Phase, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from mainspring.core.clock import SystemClock
 from mainspring.core.database import SqliteDatabase
@@ -247,8 +256,18 @@ class Machine(RuleBasedStateMachine):
 
 TestModel = Machine.TestCase
 TestModel.settings = settings(
-    max_examples=12, stateful_step_count=25, deadline=None, phases=[Phase.explicit, Phase.generate]
+    max_examples=12,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # a machine of files and threads shrinks slowly; its steps are short enough to read
+    suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.slow
+def test_many_more_steps_agree_with_the_model() -> None:
+    run_state_machine_as_test(Machine, settings=settings(TestModel.settings, max_examples=150, derandomize=False))  # type: ignore[no-untyped-call]
 
 
 async def test_histories_of_conditional_writers_and_readers_are_linearizable(make_store: MakeStore) -> None:
