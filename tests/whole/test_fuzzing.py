@@ -25,6 +25,12 @@ def furnish(server: Server) -> dict[str, dict[str, str]]:
     server.call("PUT", f"api/links/pastes/{paste['id']}/files/file.txt", "hello")
     server.call("PUT", "api/limiter/policies/fuzzed", {"text": "100/minute"})
     account = server.call("POST", "api/accounts/service-accounts", {"name": "fuzzed", "scopes": ["ids:read"]})
+    server.call("POST", "api/objects/buckets", {"name": "fuzzed", "versioning": True})
+    upload = server.call("POST", "api/objects/buckets/fuzzed/uploads", {"key": "fuzzed"})["upload"]
+    server.call("PUT", "api/objects/buckets/fuzzed/objects/fuzzed", "hello")
+    server.call("POST", "api/log/topics", {"name": "fuzzed", "partitions": 2})
+    server.call("POST", "api/log/topics/fuzzed/records", {"records": [{"key": "a", "value": "hello"}]})
+    server.call("POST", "api/log/groups/fuzzed/offsets", {"topic": "fuzzed", "to": "latest"})
     minted = server.call("POST", "api/ids", {"kind": "ulid"})["ids"][0]
     return {
         "/api/links/links/": {"id": link["id"]},
@@ -32,6 +38,8 @@ def furnish(server: Server) -> dict[str, dict[str, str]]:
         "/api/links/pastes/": {"id": paste["id"], "name": "file.txt"},
         "/api/limiter/": {"policy": "fuzzed", "name": "fuzzed", "key": "fuzzed"},
         "/api/accounts/": {"id": account["id"]},
+        "/api/objects/": {"bucket": "fuzzed", "key": "fuzzed", "upload": upload, "number": "1"},
+        "/api/log/": {"topic": "fuzzed", "group": "fuzzed", "id": "fuzzed"},
         "/api/ids/": {"text": minted, "name": "fuzzed"},
     }
 

@@ -116,13 +116,13 @@ def test_who_what_and_where(changes: dict[str, Any], asked: dict[str, Any], outc
             True,
         ),
         (
-            {"StringEquals": {"s3:prefix": "home/${aws:username}"}},
-            {"s3:prefix": ["home/al"], "aws:username": ["al"]},
+            {"StringEquals": {"s3:prefix": "mine/${aws:username}"}},
+            {"s3:prefix": ["mine/al"], "aws:username": ["al"]},
             True,
         ),
         (
-            {"StringEquals": {"s3:prefix": "home/${aws:username}"}},
-            {"s3:prefix": ["home/bo"], "aws:username": ["al"]},
+            {"StringEquals": {"s3:prefix": "mine/${aws:username}"}},
+            {"s3:prefix": ["mine/bo"], "aws:username": ["al"]},
             False,
         ),
         ({"Bool": {"aws:SecureTransport": "true"}, "StringEquals": {"s3:prefix": "a"}}, {"s3:prefix": ["a"]}, False),
@@ -133,10 +133,10 @@ def test_conditions(condition: dict[str, Any], context: dict[str, Sequence[str]]
 
 
 def test_a_resource_may_name_the_caller() -> None:
-    mine = statement(Resource="arn:aws:s3:::b/home/${aws:username}/*")
-    assert decide(mine, key="home/al/k", context={"aws:username": ["al"]}).outcome == "allow"
-    assert decide(mine, key="home/bo/k", context={"aws:username": ["al"]}).outcome == "none"
-    assert decide(mine, key="home/${aws:username}/k").outcome == "none"
+    mine = statement(Resource="arn:aws:s3:::b/mine/${aws:username}/*")
+    assert decide(mine, key="mine/al/k", context={"aws:username": ["al"]}).outcome == "allow"
+    assert decide(mine, key="mine/bo/k", context={"aws:username": ["al"]}).outcome == "none"
+    assert decide(mine, key="mine/${aws:username}/k").outcome == "none"
 
 
 @pytest.mark.parametrize(
