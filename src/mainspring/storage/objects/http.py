@@ -15,7 +15,7 @@ from mainspring.core.accounts import Accounts
 from mainspring.core.accounts.caller import Caller
 from mainspring.core.accounts.key_pairs import KeyPair, access_key_of
 from mainspring.core.http import Request, Response, Routes, Stream
-from mainspring.core.problems import Forbidden, Invalid
+from mainspring.core.problems import Conflict, Forbidden, Invalid, NotFound
 from mainspring.storage.objects import http_views as views
 from mainspring.storage.objects.errors import ObjectsError
 from mainspring.storage.objects.http_views import (
@@ -364,9 +364,14 @@ async def disks(objects: Objects) -> list[Disk]:
     return [views.of_disk(one) for one in await objects.upkeep.disks()]
 
 
-@routes.post("/disks/{disk}/drain", scope="objects:admin")
+@routes.post("/disks/{disk}/drain", scope="objects:admin", problems=(NotFound, Conflict))
 async def drain(disk: int, objects: Objects) -> list[Disk]:
     """Moves everything off a disk; what it holds is written elsewhere first."""
+    known = {one.id: one.state for one in await objects.upkeep.disks()}
+    if disk not in known:
+        raise NotFound("There is no disk of this number")
+    if not any(state == "live" for id, state in known.items() if id != disk):
+        raise Conflict("What it holds would have nowhere to go: no other disk is live")
     await objects.upkeep.drain(disk)
     return [views.of_disk(one) for one in await objects.upkeep.disks()]
 

@@ -154,5 +154,9 @@ async def test_disks_are_shown_healed_and_scrubbed(running: Running) -> None:
         assert api("GET", "heal")["waiting"] == 0
         assert api("POST", "scrub")["bad"] == 0
         assert api("GET", "usage")["live_bytes"] == 5
+        for number, status in ((disk["id"], 409), (99, 404)):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                api("POST", f"disks/{number}/drain")
+            assert refused.value.code == status
 
     await aside(tour)
