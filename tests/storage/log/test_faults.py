@@ -3,13 +3,15 @@
 import asyncio
 import errno
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from mainspring.core.clock import VirtualClock
-from mainspring.storage.log.errors import CorruptBatch, StorageFailed
+from mainspring.storage.log.codecs import Codec
+from mainspring.storage.log.errors import CorruptBatch, LogError, StorageFailed
 from mainspring.storage.log.files import RealFiles
-from mainspring.storage.log.records import batches_in, is_intact
+from mainspring.storage.log.records import HEADER_BYTES, batches_in, is_intact, sealed
 from mainspring.storage.log.settings import FlushPolicy
 from tests.waiting import until
 
@@ -247,3 +249,62 @@ async def test_upkeep_goes_on_by_itself(tmp_path):
         path.unlink()
         await clock.advance(6)
         await until(path.exists)
+
+
+async def test_index_files_that_found_no_room_are_written_once_there_is_some(tmp_path):
+    files = FailingFiles()
+    async with running(tmp_path, files=files, cache_bytes_max=0) as engine:
+        config = {"segment.bytes": "300", "index.interval.bytes": "50"}
+        partition = (await engine.create_topic("t", config=config)).partitions[0]
+        files.full = {".index", ".timeindex", ".snapshot"}
+        for n in range(12):
+            await append(partition, b"%d" % n, producer_id=7, epoch=0, sequence=n)
+        assert values_of(partition) == [b"%d" % n for n in range(12)]
+        with pytest.raises(OSError):
+            await engine.upkeep.checkpoint()
+        assert not any(path.stat().st_size for path in tmp_path.glob("t-0/*.timeindex"))
+        files.full = set()
+        await engine.upkeep.checkpoint()
+        assert len(list(tmp_path.glob("t-0/*.timeindex"))) == len(partition.segments) - 1
+
+
+async def test_a_log_stops_on_a_full_disk_and_the_next_start_reads_what_it_must(tmp_path):
+    files = FailingFiles()
+    async with running(tmp_path, files=files) as engine:
+        partition = (await engine.create_topic("t")).partitions[0]
+        await append(partition, b"a")
+        files.full = {"clean-stop", "checkpoint"}
+    async with running(tmp_path) as engine:
+        assert values_of(engine.partition("t", 0)) == [b"a"]
+
+
+@pytest.mark.parametrize("config", [{}, {"cleanup.policy": "compact"}, {"compression.type": "gzip"}])
+async def test_whatever_a_client_sends_is_stored_whole_or_refused_by_an_error_of_the_log(tmp_path, config):
+    random = Random(7)
+    whole = [batch(b"a", b"b", codec=codec, producer_id=3, epoch=0, sequence=0) for codec in Codec]
+    async with running(tmp_path) as engine:
+        partition = (await engine.create_topic("t", config=config)).partitions[0]
+        stored = 0
+        for _ in range(600):
+            data = bytearray(random.choice(whole))
+            for _ in range(random.randint(0, 3)):
+                data[random.randrange(len(data))] = random.randrange(256)
+            if random.random() < 0.2:
+                del data[random.randrange(len(data)) :]
+            if random.random() < 0.7 and len(data) >= HEADER_BYTES:
+                # With a right checksum what is behind it is looked at too.
+                data = bytearray(sealed(data))
+            end = partition.end
+            try:
+                appending = partition.append(bytes(data))
+            except LogError:
+                assert partition.end == end
+                continue
+            stored += not appending.repeated
+            await appending.durable()
+        assert stored and partition.high_watermark == partition.end
+        await append(partition, b"after")
+    (tmp_path / "clean-stop").unlink()
+    async with running(tmp_path) as engine:
+        again = engine.partition("t", 0)
+        assert again.end == partition.end

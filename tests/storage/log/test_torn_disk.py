@@ -14,6 +14,7 @@ import pytest
 
 from mainspring.core.clock import VirtualClock
 from mainspring.storage.log.engine import Engine
+from mainspring.storage.log.errors import OutOfOrderSequence, StorageFailed
 from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.producers import Origin
 from mainspring.storage.log.records import build, marker
@@ -68,7 +69,7 @@ async def live(engine: Engine, files: TornFiles, random: Random, histories: Hist
         config = {"segment.bytes": "500", "cleanup.policy": "compact", "delete.retention.ms": "0"}
         await finish(files, _ignore(engine.create_topic("k", 1, config)))
     for _ in range(random.randint(1, 25)):
-        await finish(files, act(engine, random, histories))
+        await finish(files, act(engine, files, random, histories))
     if random.random() < 0.4:
         await finish(files, engine.stop())
 
@@ -77,8 +78,8 @@ async def _ignore(work: Awaitable[object]) -> None:
     await work
 
 
-async def act(engine: Engine, random: Random, histories: Histories) -> None:
-    match random.randrange(16):
+async def act(engine: Engine, files: TornFiles, random: Random, histories: Histories) -> None:
+    match random.randrange(17):
         case 0:
             await engine.upkeep.checkpoint()
         case 1:
@@ -94,6 +95,13 @@ async def act(engine: Engine, random: Random, histories: Histories) -> None:
                 await appending.durable()
         case 3:
             await engine.cleaner.clean_one(engine.partition("k", 0))
+        case 16:
+            index = random.randrange(PARTITIONS)
+            files.full = f"/t-{index}/"
+            await asyncio.gather(*(send(engine, n, random, histories) for n in (*range(PARTITIONS), index)))
+            files.full = ""
+            await engine.upkeep.restore()
+            assert engine.partition("t", index).failure is None
         case 4 | 5 | 6 | 7:
             await asyncio.gather(*(send_keyed(engine, random, histories) for _ in range(random.randint(1, 4))))
         case _:
@@ -109,10 +117,17 @@ async def send(engine: Engine, index: int, random: Random, histories: Histories)
         known = partition.producers.get(5)
         sequence = known.last_sequence + 1 if known is not None else 0
         more = {"producer_id": 5, "epoch": 0, "sequence": sequence, "transactional": True}
-    appending = partition.append(batch(*values, **more))
+    try:
+        appending = partition.append(batch(*values, **more))
+    except OutOfOrderSequence:
+        # Two that were made before either was appended.
+        return
     for at, value in enumerate(values):
         histories.sent[index][appending.base_offset + at].add(value)
-    await appending.durable()
+    try:
+        await appending.durable()
+    except StorageFailed:
+        return
     for at, value in enumerate(values):
         histories.acked[index][appending.base_offset + at] = value
 

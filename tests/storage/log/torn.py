@@ -4,6 +4,7 @@ Each folder is a `core.simulator.Disk` of its own, so that a name is durable onl
 stands in the one above it as a file that holds its number.
 """
 
+import errno
 from collections.abc import Sequence
 from random import Random
 
@@ -24,15 +25,15 @@ class TornFiles:
         self._next_handle = 3
         self.operations_left: int | None = None
         self.is_crashed = False
-        self.failing: dict[str, OSError] = {}
-        """Parts of paths to what writing there raises."""
+        self.full = ""
+        """A part of the paths for which there is no room."""
 
     def crash(self) -> None:
         """Leaves of all disks what a power failure leaves."""
         for disk in self._disks:
             disk.crash()
         self._handles.clear()
-        self.is_crashed, self.operations_left = False, None
+        self.is_crashed, self.operations_left, self.full = False, None, ""
 
     def _step(self) -> None:
         if self.is_crashed:
@@ -53,11 +54,6 @@ class TornFiles:
         folder, _, name = path.rpartition("/")
         return self._disk(folder), name
 
-    def _fail(self, path: str) -> None:
-        for part, error in self.failing.items():
-            if part in path:
-                raise error
-
     def open(self, path: str, *, create: bool = False) -> int:
         self._step()
         disk, name = self._place(path)
@@ -73,9 +69,11 @@ class TornFiles:
 
     def write(self, handle: int, buffers: Sequence[bytes], at: int) -> None:
         path = self._handles[handle]
-        self._fail(path)
         disk, name = self._place(path)
         data = b"".join(buffers)
+        if self.full and self.full in path:
+            disk.write(name, at, data[: self._random.randint(0, len(data))])
+            raise OSError(errno.ENOSPC, "the simulated disk is full", path)
         if self.operations_left == 1:
             data = data[: self._random.randint(0, len(data))]
         disk.write(name, at, data)
@@ -93,7 +91,6 @@ class TornFiles:
     def sync(self, handle: int) -> None:
         self._step()
         path = self._handles[handle]
-        self._fail("sync:" + path)
         disk, name = self._place(path)
         disk.sync(name)
 

@@ -37,7 +37,7 @@ from .recovery import (
     recover,
     to_clean,
 )
-from .segments import SNAPSHOT, Segment
+from .segments import SNAPSHOT, SUFFIXES, Segment
 from .settings import FlushPolicy
 from .threads import InlineWriter, ThreadedWriter
 from .topics import TopicRecord
@@ -185,6 +185,7 @@ class Directory:
 
     def checkpoint(self, offsets: list[Offsets]) -> None:
         """Syncs what is dirty and writes down `offsets`, which were taken before. Raises `OSError`."""
+        self.writer.write_beside()
         self.writer.trim()
         crash_point("log.checkpoint.synced")
         self._write_offsets(offsets)
@@ -251,8 +252,14 @@ class Directory:
     def mend(self, partition: Partition, high_watermark: int) -> Loaded:
         """Brings a partition that failed back to what is durable. Raises `OSError` while it cannot be."""
         opened = self.writer.opened
+        kept = max((segment.base for segment in partition.segments if segment.base <= high_watermark), default=0)
         for segment in partition.segments:
             opened.close(segment.path())
+            if segment.base >= kept:
+                # What was to be written of segments and snapshots that will have been cut must not come later.
+                self.writer.forget([segment.path(suffix) for suffix in SUFFIXES])
+            if segment.base > kept:
+                self.writer.forget([segment.path(SNAPSHOT)])
         loaded = recover(
             opened,
             partition.folder,

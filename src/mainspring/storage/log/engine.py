@@ -13,6 +13,7 @@ and over the wire the same objects are used, so that both see the same log at th
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -37,6 +38,8 @@ from .upkeep import Upkeep, finished, take
 T = TypeVar("T")
 
 LOCK_FILE = ".lock"
+
+_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -121,7 +124,10 @@ class Engine:
             for partition in partitions:
                 if partition.failure is None:
                     partition.failure = NotOpen("the log has stopped")
-            await directory.writer.call(directory.leave, partitions)
+            try:
+                await directory.writer.call(directory.leave, partitions)
+            except OSError:
+                _log.exception("the next start must read what it need not", extra={"path": directory.path})
             await directory.writer.stop()
             for partition in partitions:
                 partition.notify()

@@ -24,7 +24,6 @@ class OffsetIndex:
     """Where in the file to begin to look for an offset."""
 
     __slots__ = ("base", "data")
-    entry_bytes = _POSITION.size
 
     def __init__(self, base: int, data: bytes | bytearray | None = None) -> None:
         self.base = base
@@ -56,7 +55,6 @@ class TimeIndex:
     """Up to which offset times are below a time."""
 
     __slots__ = ("base", "data")
-    entry_bytes = _TIME.size
 
     def __init__(self, base: int, data: bytes | bytearray | None = None) -> None:
         self.base = base

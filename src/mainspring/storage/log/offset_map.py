@@ -30,10 +30,6 @@ class OffsetMap:
     def __len__(self) -> int:
         return self._used
 
-    @property
-    def is_full(self) -> bool:
-        return self._used >= self.capacity
-
     def put(self, key: bytes, offset: int) -> None:
         """Raises `OverflowError` where the map is full and the key is new."""
         digest = xxh3_128_digest(key)

@@ -31,8 +31,6 @@ from .producers import Kept, Origin, Producer, Producers
 from .records import (
     CODEC_MASK,
     CONTROL,
-    HEAD,
-    HEAD_BYTES,
     OVERHEAD_BYTES,
     TRANSACTIONAL,
     Batch,
@@ -40,6 +38,7 @@ from .records import (
     checksum,
     marker_in,
     parse,
+    placed,
     records_in,
     stamped,
 )
@@ -240,15 +239,15 @@ class Partition:
     def _put(self, data: bytes | bytearray | memoryview, at: int, batch: Batch, acks: int, now_ms: int) -> Appending:
         """Gives the batch its place and hands it to the writer."""
         config = self.topic.config
-        length, max_timestamp, stamp_ms = batch.length, batch.max_timestamp, -1
+        stamp_ms = -1
         if config.stamps or config.codec is not None:
             data, at = self._reworked(memoryview(data)[at : at + batch.size_bytes], batch, now_ms), 0
-            length = len(data) - OVERHEAD_BYTES
+            batch = parse(data)
             if config.stamps:
-                max_timestamp = stamp_ms = now_ms
-        size = length + OVERHEAD_BYTES
+                stamp_ms = now_ms
+        size, max_timestamp = batch.length + OVERHEAD_BYTES, batch.max_timestamp
         base_offset = self.end
-        stored = HEAD.pack(base_offset, length, self.leader_epoch) + memoryview(data)[at + HEAD_BYTES : at + size]
+        stored = placed(data, at, batch, base_offset, self.leader_epoch)
         segment = self._active(size, batch.last_delta, max_timestamp)
         position = segment.add(batch, base_offset, size, max_timestamp, config.index_interval_bytes)
         self.end = next_offset = base_offset + batch.last_delta + 1
@@ -272,6 +271,7 @@ class Partition:
                 sequence=batch.base_sequence,
                 transactional=batch.transactional,
                 codec=config.codec,
+                level=config.codec_level,
             )
         return stamped(whole, now_ms) if config.stamps else whole
 

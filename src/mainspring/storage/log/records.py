@@ -198,13 +198,14 @@ def build(
     transactional: bool = False,
     control: Control | None = None,
     codec: Codec = Codec.NONE,
+    level: int | None = None,
 ) -> bytes:
-    """One batch of `(timestamp_ms, key, value, headers)`, with base offset 0. Raises `InvalidRecord` for none at all."""
+    """One batch of `(timestamp_ms, key, value, headers)`, with base offset 0; `level` is the codec's own."""
     builder = DefaultRecordBatchBuilder(MAGIC, 0, transactional, producer_id, epoch, sequence, _BUILDER_BYTES_MAX)
     append = builder.append
     for delta, (timestamp_ms, key, value, headers) in enumerate(records):
         append(delta, timestamp_ms, key, value, headers if type(headers) is list else list(headers))
-    return _finished(builder.build(), CONTROL if control is not None else 0, codec)
+    return _finished(builder.build(), CONTROL if control is not None else 0, codec, level)
 
 
 def rebuilt(batch: Batch, records: Sequence[Read], codec: Codec, delete_horizon_ms: int | None = None) -> bytes:
@@ -287,11 +288,11 @@ def check_codec(batch: Batch) -> None:
         raise UnsupportedCompression(f"no compression has the number {batch.attributes & CODEC_MASK}")
 
 
-def _finished(built: bytearray, more_attributes: int, codec: Codec) -> bytes:
+def _finished(built: bytearray, more_attributes: int, codec: Codec, level: int | None = None) -> bytes:
     if not more_attributes and codec is Codec.NONE:
         return bytes(built)
     if codec is not Codec.NONE:
-        built = built[:HEADER_BYTES] + compress(codec, memoryview(built)[HEADER_BYTES:])
+        built = built[:HEADER_BYTES] + compress(codec, memoryview(built)[HEADER_BYTES:], level)
     (attributes,) = _SHORT.unpack_from(built, ATTRIBUTES_AT)
     _SHORT.pack_into(built, ATTRIBUTES_AT, attributes | more_attributes | codec)
     return sealed(built)

@@ -98,12 +98,14 @@ class Segment:
         return index, times
 
     def aborted_in(self, files: Files) -> list[Aborted]:
-        """Raises `ValueError` where the file is damaged; none at all means that no transaction was aborted."""
+        """Raises `CorruptBatch` where the file is damaged; none at all means that no transaction was aborted."""
         if self.aborted is None:
             try:
                 self.aborted = from_txnindex(read_all(files, self.path(TRANSACTION_INDEX)))
             except FileNotFoundError:
                 self.aborted = []
+            except ValueError as error:
+                raise CorruptBatch(f"{self.path(TRANSACTION_INDEX)}: {error}") from error
         return self.aborted
 
     def index_files(self) -> list[tuple[str, bytes]]:
@@ -122,13 +124,16 @@ class Segment:
         self.index = self.times = self.aborted = None
 
     def rebuild(self, opened: OpenFiles, interval_bytes: int) -> None:
-        """Makes both sparse indexes again from the batches."""
+        """Makes both sparse indexes again from the batches; the transaction index stays."""
         again = Segment.fresh(self.folder, self.base)
         for _, batch, _ in scan(opened, self):
             again.add(batch, batch.base_offset, batch.size_bytes, batch.max_timestamp, interval_bytes)
-        again.aborted = self.aborted_in(opened.files)
-        for path, data in again.index_files():
-            write_all(opened.files, path, data)
+        try:
+            for path, data in again.index_files():
+                write_all(opened.files, path, data)
+        except OSError:
+            # They are kept in memory where there is no room for them.
+            self.index, self.times = again.index, again.times
 
 
 def scan(

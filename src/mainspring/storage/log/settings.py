@@ -189,6 +189,7 @@ class TopicConfig:
         "_values",
         "cleanup_policy",
         "codec",
+        "codec_level",
         "given",
         "index_interval_bytes",
         "is_compacted",
@@ -213,6 +214,8 @@ class TopicConfig:
         self.is_deleted_by_age = "delete" in self.cleanup_policy
         self.stamps: bool = values["message.timestamp.type"] == "LogAppendTime"
         self.codec: Codec | None = NAMES.get(values["compression.type"])
+        level = f"compression.{values['compression.type']}.level"
+        self.codec_level: int | None = values[level] if values.get(level, -1) != -1 else None
         self.max_message_bytes: int = values["max.message.bytes"]
         self.segment_bytes: int = values["segment.bytes"]
         self.segment_ms: int = values["segment.ms"]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mainspring.core.crash import crash_point
 
 from .errors import LogError, StorageFailed
-from .files import Files, OpenFiles
+from .files import Files, OpenFiles, write_all
 from .journal import Journal
 from .model import ACKS_LEADER, Appending
 from .settings import FlushPolicy, LogSettings
@@ -92,6 +92,8 @@ class Writer:
         """The file of a journal that was trimmed, for the next one."""
         self._dirty: dict[str, Partition | None] = {}
         self._dirty_folders: set[str] = set()
+        self._beside: dict[str, tuple[Partition, bytes]] = {}
+        """Small files of closed segments that are still to be written."""
 
     def work(self, items: deque[Appending | Job]) -> None:
         """Does all of `items` in order: appends in as few commits as may be, and what nobody waits for behind them."""
@@ -261,14 +263,21 @@ class Writer:
     # Jobs
 
     def write_index_files(self, partition: Partition, found: list[tuple[str, bytes]]) -> None:
-        """Writes what a segment that is closed leaves beside it; synced by the next checkpoint."""
+        """Writes what a segment that is closed leaves beside it; synced by the next checkpoint. Raises `OSError`."""
         for path, data in found:
-            handle = self.files.open(path, create=True)
+            self._beside[path] = (partition, data)
+        self.write_beside()
+
+    def write_beside(self) -> None:
+        """Writes what was to be written by now, and what could not be before. Raises `OSError`."""
+        for path, (partition, data) in tuple(self._beside.items()):
             try:
-                self.files.truncate(handle, 0)
-                self.files.write(handle, [data], 0)
-            finally:
-                self.files.close(handle)
+                write_all(self.files, path, data, sync=False)
+            except OSError:
+                # Half an index says less than none: none is made again.
+                self.files.delete(path)
+                raise
+            del self._beside[path]
             self._dirty[path] = partition
             self._dirty_folders.add(partition.folder)
         crash_point("log.roll.indexed")
@@ -278,6 +287,7 @@ class Writer:
         for path in paths:
             self.opened.close(path)
             self._dirty.pop(path, None)
+            self._beside.pop(path, None)
 
     def trim(self) -> None:
         """Syncs every dirty file; what the journal has is then needed no more."""
