@@ -34,7 +34,7 @@ def test_a_partition_is_another_members_only_after_its_owner_has_given_it_up():
     assert told.member_epoch == 1
     (kept,) = told.assigned.values()
     assert len(kept) == 2
-    assert bench.heartbeat("b", 2, owned={}).assigned == {}
+    assert bench.heartbeat("b", 2, owned={}).assigned is None
     assert bench.heartbeat("a", 1, owned={ORDERS: kept}).member_epoch == 2
     assert bench.heartbeat("b", 2).assigned == {ORDERS: frozenset({0, 1, 2, 3}) - kept}
 
@@ -222,6 +222,6 @@ def test_a_group_that_was_read_from_the_log_goes_on_where_it_was():
     bench.coordinator = bench.replayed()
     group = bench.coordinator.groups["g"]
     assert group.members["a"].current.state is MemberState.UNREVOKED
-    assert bench.heartbeat("b", 2, owned={}).assigned == {}
+    assert bench.heartbeat("b", 2, owned={}).assigned is None
     assert bench.heartbeat("a", 1, owned={ORDERS: kept}).member_epoch == 2
     assert bench.heartbeat("b", 2).assigned == {ORDERS: frozenset({0, 1, 2, 3}) - kept}

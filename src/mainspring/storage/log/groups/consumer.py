@@ -80,7 +80,12 @@ class ConsumerGroup:
         self.advance(member, request.owned, turn)
         member.session_ms = turn.now_ms + self.settings.consumer_session_timeout_ms
         self.schedule(turn)
-        tells = request.member_epoch == 0 or request.owned is not None or member.current.assigned != was.assigned
+        whole = (
+            request.owned is not None
+            and request.rebalance_timeout_ms >= 0
+            and (request.topics is not None or request.regex is not None)
+        )
+        tells = request.member_epoch == 0 or whole or member.current.assigned != was.assigned
         return ConsumerBeat(
             member_id=member.id,
             member_epoch=member.current.epoch,
@@ -101,7 +106,7 @@ class ConsumerGroup:
             if member.classic is not None:
                 member.session_ms = turn.now_ms + member.classic.session_timeout_ms
             return
-        if member.classic is not None:
+        if member.classic is not None or request.producer_id >= 0:
             raise IllegalGeneration
         if not request.knows_epochs:
             raise UnsupportedVersion

@@ -256,7 +256,7 @@ class Coordinator:
         if isinstance(group, ShareGroup):
             raise GroupIdNotFound
         if group is None and (request.generation >= 0 or (request.producer_id >= 0 and request.member_id)):
-            raise IllegalGeneration
+            raise GroupIdNotFound if request.knows_epochs and request.producer_id < 0 else IllegalGeneration
         if group is not None:
             group.check_commit(request, turn)
         elif request.producer_id < 0:
@@ -316,8 +316,6 @@ class Coordinator:
         turn.answer(token, codes)
 
     def _delete(self, request: GroupDelete, token: Any, turn: Turn) -> None:
-        if not request.group:
-            raise InvalidGroupId
         group = self.groups.get(request.group)
         if group is None and request.group not in self.offsets.groups():
             raise GroupIdNotFound

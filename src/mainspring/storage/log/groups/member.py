@@ -67,6 +67,7 @@ class Member:
         self.instance = instance
         self.epoch = 0
         self.assignment: frozenset[TopicPartition] = frozenset()
+        self._target: frozenset[TopicPartition] = frozenset()
         self._groups = groups
         self._topics = tuple(topics)
         self._regex = regex
@@ -178,8 +179,8 @@ class Member:
 
     async def _step(self) -> None:
         """One heartbeat, and what it asks for."""
-        beat = await self._beat()
-        target = self._named(beat.assigned or {})
+        await self._beat()
+        target = self._target
         revoked, assigned = self.assignment - target, target - self.assignment
         if revoked:
             await self._while_beating(self._on_revoked(sorted(revoked)))
@@ -193,7 +194,7 @@ class Member:
         if not assigned:
             await self._pause()
 
-    async def _beat(self) -> ConsumerBeat:
+    async def _beat(self) -> None:
         joins = self.epoch == 0
         beat: ConsumerBeat = await self._groups.ask(
             ConsumerHeartbeat(
@@ -209,7 +210,8 @@ class Member:
             )
         )
         self.epoch = beat.member_epoch
-        return beat
+        if beat.assigned is not None:
+            self._target = self._named(beat.assigned)
 
     async def _while_beating(self, callback: Awaitable[None]) -> None:
         running = asyncio.ensure_future(callback)
@@ -239,7 +241,7 @@ class Member:
             self._wake.clear()
 
     async def _lose(self) -> None:
-        lost, self.epoch = self.assignment, 0
+        lost, self.epoch, self._target = self.assignment, 0, frozenset()
         self._set(frozenset())
         if lost:
             await self._on_lost(sorted(lost))
