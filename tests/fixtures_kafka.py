@@ -78,6 +78,8 @@ class KafkaBroker:
         self._classpath = kafka_classpath()
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self.start_s = 0.0
+        """How long the broker itself took to its first answer."""
 
     @property
     def address(self) -> str:
@@ -102,7 +104,7 @@ class KafkaBroker:
     def _start(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        self.port, controller = _free_ports(2)
+        self.port, controller = free_ports(2)
         properties = self._folder / "server.properties"
         properties.write_text("\n".join(f"{key}={value}" for key, value in self._properties(controller).items()) + "\n")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
@@ -113,6 +115,7 @@ class KafkaBroker:
             capture_output=True,
             timeout=PATIENCE_S,
         )
+        begun = time.monotonic()
         with (self._folder / "kafka.log").open("wb") as log:
             self._process = subprocess.Popen(
                 ["java", "-Xms256m", "-Xmx1g", "-cp", self._classpath, "kafka.Kafka", str(properties)],
@@ -125,6 +128,7 @@ class KafkaBroker:
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 raise RuntimeError(f"Kafka did not start:\n{(self._folder / 'kafka.log').read_text()[-3000:]}")
             time.sleep(0.02)
+        self.start_s = time.monotonic() - begun
 
     def stop(self) -> None:
         if self._process is not None:
@@ -157,7 +161,7 @@ class KafkaBroker:
         } | self._settings
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody has now; Kafka cannot be told to take any and say which."""
     sockets = [socket.socket() for _ in range(count)]
     try:

@@ -1,0 +1,216 @@
+"""The log beside the real Kafka in the same run: through librdkafka, both unsynced and both synced, and what they cost.
+
+The brokers take turns on one core, the client has the other. `async` is acknowledged from the page cache, as Kafka does;
+`commit` is synced before it is acknowledged, Kafka's `flush.messages=1`. Every figure of a turn is of a topic of its own.
+"""
+
+import statistics
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import uvloop
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from bench.comparison import Comparison
+from bench.load import CLIENT_CPU, pinned_to
+from bench.storage.log_brokers import Kafka, Ours, resident_mb
+
+PATIENCE_S = 60.0
+ROUNDS = 3
+PEER = "Kafka 4.2"
+RATE_PER_S = 5_000
+Broker = Ours | Kafka
+
+
+def run(seconds: float) -> list[Comparison]:
+    """`seconds` is how long one side of one figure takes, over all its rounds."""
+    turn_s = max(seconds / ROUNDS, 0.5)
+    found: list[Comparison] = []
+    ours, peer = Ours("async"), Kafka("async")
+    started = _started(ours, peer)
+    try:
+        for name, measure, target in (
+            ("produce 100 B, linger 5 ms, async", _produce(100), 1.0),
+            ("produce 1 KiB, linger 5 ms, async", _produce(1024), 1.0),
+            ("produce 100 B lz4, linger 5 ms, async", _produce(100, "lz4"), 1.0),
+            ("one record per request, async", _produce_singly, 1.5),
+            ("consume 100 B from cache", _consume, 1.0),
+        ):
+            found.append(_compared(name, measure, ours, peer, turn_s, "msg/s", target))
+        latency = _compared(f"end to end p99 at {RATE_PER_S:,} msg/s", _p99_ms, ours, peer, turn_s, "ms", 2.0)
+        latency.higher_is_better = False
+        found.append(latency)
+        memory = [resident_mb(ours.pid)], [resident_mb(peer.pid)]
+        found.append(Comparison("resident after the run", memory[0], PEER, memory[1], "MB", False, 4.0))
+        found.append(Comparison("start to first answer", [started[0]], PEER, [started[1]], "s", False, 10.0))
+        wire = found[0].ours
+    finally:
+        ours.stop()
+        peer.stop()
+    found.append(
+        Comparison("in process, 100 B, async", _in_process(turn_s), "our own wire path", wire, "msg/s", target=5.0)
+    )
+    ours, peer = Ours("commit"), Kafka("commit")
+    _started(ours, peer)
+    try:
+        for name, measure in (
+            ("produce 100 B, linger 5 ms, synced", _produce(100)),
+            ("one record per request, synced", _produce_singly),
+        ):
+            found.append(_compared(name, measure, ours, peer, turn_s, "msg/s", 5.0))
+    finally:
+        ours.stop()
+        peer.stop()
+    return found
+
+
+def _started(ours: Ours, peer: Kafka) -> tuple[float, float]:
+    """Starts both; seconds until each gave its first answer."""
+    ours.start()
+    peer.start()
+    return ours.start_s, peer.start_s
+
+
+def _compared(
+    name: str,
+    measure: Callable[[Broker, float], float],
+    ours: Ours,
+    peer: Kafka,
+    turn_s: float,
+    unit: str,
+    target: float,
+) -> Comparison:
+    figures: tuple[list[float], list[float]] = ([], [])
+    brokers: tuple[Broker, Broker] = (ours, peer)
+    with pinned_to(CLIENT_CPU):
+        for broker in brokers:
+            measure(broker, 0.5)  # What is compiled, opened and allocated once is not counted.
+        for _ in range(ROUNDS):
+            for side, broker in enumerate(brokers):
+                figures[side].append(measure(broker, turn_s))
+    return Comparison(name, figures[0], PEER, figures[1], unit, target=target)
+
+
+def _topic(broker: Broker) -> tuple[dict[str, Any], str]:
+    base: dict[str, Any] = {"bootstrap.servers": f"127.0.0.1:{broker.port}", "log_level": 0}
+    name = f"bench-{uuid.uuid4().hex[:12]}"
+    admin = AdminClient(base)
+    for future in admin.create_topics([NewTopic(name, 1, 1)]).values():
+        future.result(PATIENCE_S)
+    return base, name
+
+
+def _send(producer: Producer, name: str, value: bytes, seconds: float) -> float:
+    """Records a second, counted when they are acknowledged; the first ones, which meet cold caches, are not."""
+    producer.produce(name, value)
+    producer.flush(PATIENCE_S)
+    begun, count = time.perf_counter(), 0
+    while time.perf_counter() - begun < seconds:
+        for _ in range(1000):
+            try:
+                producer.produce(name, value)
+            except BufferError:
+                producer.poll(0.001)
+                continue
+            count += 1
+        producer.poll(0)
+    if producer.flush(PATIENCE_S):
+        raise RuntimeError("records were left behind")
+    return count / (time.perf_counter() - begun)
+
+
+def _produce(size: int, codec: str = "none") -> Callable[[Broker, float], float]:
+    value = (b"the quick brown fox jumps over the lazy dog; " * 40)[:size]
+
+    def measure(broker: Broker, seconds: float) -> float:
+        base, name = _topic(broker)
+        batching = {"linger.ms": 5, "batch.size": 1_000_000, "compression.type": codec, "acks": "all"}
+        producer = Producer(base | batching | {"queue.buffering.max.messages": 500_000})
+        return _send(producer, name, value, seconds)
+
+    return measure
+
+
+def _produce_singly(broker: Broker, seconds: float) -> float:
+    base, name = _topic(broker)
+    singly = {"linger.ms": 0, "batch.num.messages": 1, "max.in.flight": 1000, "queue.buffering.max.messages": 20_000}
+    return _send(Producer(base | singly), name, bytes(100), seconds)
+
+
+def _consume(broker: Broker, seconds: float) -> float:
+    """Reads what was just written, again and again from the start."""
+    base, name = _topic(broker)
+    producer = Producer(base | {"linger.ms": 5, "batch.size": 1_000_000, "queue.buffering.max.messages": 500_000})
+    total = 300_000
+    for _ in range(total):
+        producer.produce(name, bytes(100))
+    producer.flush(PATIENCE_S)
+    consumer = Consumer(base | {"group.id": name, "enable.auto.commit": False, "queued.min.messages": 1_000_000})
+    rates = []
+    begun = time.perf_counter()
+    while not rates or time.perf_counter() - begun < seconds:
+        consumer.assign([TopicPartition(name, 0, 0)])
+        while not consumer.consume(1, 1.0):
+            pass
+        count, since = 1, time.perf_counter()
+        while count < total:
+            count += len(consumer.consume(10_000, 1.0))
+        rates.append((total - 1) / (time.perf_counter() - since))
+        consumer.unassign()
+    consumer.close()
+    return statistics.median(rates)
+
+
+def _p99_ms(broker: Broker, seconds: float) -> float:
+    """From `produce` to the consumer that waits for it, at a steady rate; half of the time is the client's own."""
+    base, name = _topic(broker)
+    producer = Producer(base | {"linger.ms": 0, "acks": "all"})
+    consumer = Consumer(base | {"group.id": name, "enable.auto.commit": False, "fetch.wait.max.ms": 100})
+    consumer.assign([TopicPartition(name, 0, 0)])
+    producer.produce(name, b"0")
+    producer.flush(PATIENCE_S)
+    while not consumer.consume(1, 1.0):
+        pass
+    waits: list[float] = []
+    begun, sent = time.perf_counter(), 0
+    wanted = int(RATE_PER_S * max(seconds, 1.0))
+    while len(waits) < wanted:
+        due = min(wanted, int((time.perf_counter() - begun) * RATE_PER_S))
+        while sent < due:
+            producer.produce(name, repr(time.perf_counter()).encode())
+            sent += 1
+        producer.poll(0)
+        for message in consumer.consume(500, 0.0005):
+            waits.append(time.perf_counter() - float(message.value()))
+    consumer.close()
+    return statistics.quantiles(waits, n=100)[98] * 1000
+
+
+def _in_process(seconds: float) -> list[float]:
+    """Records a second through `append_many`, a thousand at a time, ten calls at once."""
+    from mainspring.core.clock import SystemClock
+    from mainspring.storage.log import Log
+    from mainspring.storage.log.settings import FlushPolicy, LogSettings
+
+    async def measure() -> float:
+        import asyncio
+
+        with TemporaryDirectory() as folder:
+            log = Log(Path(folder), SystemClock(), settings=LogSettings(flush_policy=FlushPolicy.ASYNC))
+            await log.start()
+            await log.create_topic("bench")
+            batch = [(None, bytes(100))] * 1000
+            count, begun = 0, time.perf_counter()
+            while time.perf_counter() - begun < seconds:
+                await asyncio.gather(*(log.append_many("bench", batch) for _ in range(10)))
+                count += 10_000
+            rate = count / (time.perf_counter() - begun)
+            await log.stop()
+            return rate
+
+    return [uvloop.run(measure()) for _ in range(ROUNDS)]
