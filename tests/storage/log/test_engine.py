@@ -407,3 +407,17 @@ async def test_growing_a_topic_twice_at_once_makes_each_partition_once(tmp_path)
         )
         assert sum(isinstance(outcome, InvalidPartitions) for outcome in outcomes) == 1
         assert len(topic.partitions) == 3 and values_of(topic.partitions[0]) == [b"a"]
+
+
+async def test_a_callback_that_fails_keeps_nobody_else_from_an_answer(tmp_path, caplog):
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    async with running(tmp_path) as engine:
+        partition = (await engine.create_topic("t")).partitions[0]
+        partition.on_progress(fails)
+        first, second = partition.append(batch(b"a")), partition.append(batch(b"b"))
+        first.when_durable(fails)
+        await asyncio.gather(first.durable(), second.durable())
+        assert values_of(partition) == [b"a", b"b"]
+    assert caplog.text.count("ZeroDivisionError") >= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Appending", "Fetched", "Origin"]
 
 ACKS_ALL, ACKS_LEADER, ACKS_NONE = -1, 1, 0
+
+_log = logging.getLogger(__name__)
 
 
 class Appending:
@@ -91,7 +94,15 @@ class Appending:
         self.settled, self.error = True, error
         waiting, self._waiting = self._waiting, None
         for callback in waiting or ():
-            callback()
+            call(callback)
+
+
+def call(callback: Callable[[], None]) -> None:
+    """Calls what somebody else has left with the log: its fault must not keep others from their answer."""
+    try:
+        callback()
+    except Exception:
+        _log.exception("a callback of the log failed")
 
 
 class Fetched(NamedTuple):

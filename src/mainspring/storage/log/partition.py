@@ -26,7 +26,7 @@ from .errors import (
     UnsupportedCompression,
 )
 from .files import OpenFiles
-from .model import Appending, Fetched
+from .model import Appending, Fetched, call
 from .producers import Kept, Origin, Producer, Producers
 from .records import (
     CODEC_MASK,
@@ -381,7 +381,7 @@ class Partition:
 
     def notify(self) -> None:
         for callback in tuple(self._listeners or ()):
-            callback()
+            call(callback)
 
     def on_progress(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls `callback` on the loop whenever the high watermark or the last stable offset may have moved, or the
