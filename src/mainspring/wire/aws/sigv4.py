@@ -38,8 +38,12 @@ SIGNED_HEADERS_MAX = 100
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9/_.~-]*")
 _CREDENTIAL = re.compile(r"([^/\s]{1,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([a-z0-9.-]{1,64})/aws4_request")
 _AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256\s+Credential=([^,\s]{1,400}?)\s*,\s*SignedHeaders=([^,\s]{1,4096}?)\s*,\s*Signature=([0-9a-f]{64})\s*"
+    r"AWS4-HMAC-SHA256\s+Credential=([^,\s]{1,400})\s*,\s*SignedHeaders=([^,\s]{1,4096})\s*,\s*Signature=([0-9a-f]{64})"
 )
+_HEAD = re.compile(
+    r"AWS4-HMAC-SHA256\s+Credential=([^,\s]{1,400})\s*,\s*SignedHeaders=([^,\s]{1,4096})\s*,\s*Signature="
+)
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 
 
@@ -117,17 +121,39 @@ def _signed(names: tuple[str, ...]) -> _Signed:
 def claim_in_header(authorization: str, date: str, token: str = "") -> Claim:
     """Reads an `Authorization` header; `date` is the request's `x-amz-date`. Raises `AuthorizationHeaderMalformed`,
     and `AccessDenied` for a date that cannot be one."""
-    found = _AUTHORIZATION.fullmatch(authorization)
-    if found is None:
-        raise AuthorizationHeaderMalformed("It needs Credential, SignedHeaders and Signature, with AWS4-HMAC-SHA256")
-    scope = _scope(found[1])
-    if scope is None:
-        raise AuthorizationHeaderMalformed("The Credential is KEY/YYYYMMDD/REGION/SERVICE/aws4_request")
-    if not _DATE.fullmatch(date):
+    # Of one client's requests all but the signature is the same, mostly: it is read once.
+    scope, names = _head(authorization[:-64])
+    signature = authorization[-64:]
+    if scope is None or not _SIGNATURE.fullmatch(signature):
+        return _claim_in_odd_header(authorization, date, token)
+    if not _is_date(date):
         raise AccessDenied("AWS authentication requires a valid Date or x-amz-date header")
     if date[:8] != scope.day:
         raise AuthorizationHeaderMalformed("The day of the Credential is not that of x-amz-date")
-    return Claim(scope, date, _names(found[2]), found[3], None, token)
+    return Claim(scope, date, names, signature, None, token)
+
+
+def _claim_in_odd_header(authorization: str, date: str, token: str) -> Claim:
+    """A header that is written in another order of spaces, or wrongly."""
+    found = _AUTHORIZATION.fullmatch(authorization.strip())
+    if found is None:
+        raise AuthorizationHeaderMalformed("It needs Credential, SignedHeaders and Signature, with AWS4-HMAC-SHA256")
+    if _scope(found[1]) is None:
+        raise AuthorizationHeaderMalformed("The Credential is KEY/YYYYMMDD/REGION/SERVICE/aws4_request")
+    whole = f"{ALGORITHM} Credential={found[1]},SignedHeaders={found[2]},Signature={found[3]}"
+    return claim_in_header(whole, date, token)
+
+
+@lru_cache(maxsize=DERIVED_KEYS_MAX)
+def _head(text: str) -> tuple[Scope | None, tuple[str, ...]]:
+    """What stands before the signature; no scope where that is none."""
+    found = _HEAD.fullmatch(text)
+    return (_scope(found[1]), _names(found[2])) if found else (None, ())
+
+
+@lru_cache(maxsize=1_000)
+def _is_date(text: str) -> bool:
+    return _DATE.fullmatch(text) is not None
 
 
 def claim_in_query(fields: Mapping[str, str]) -> Claim:

@@ -13,6 +13,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.http.request import Disconnected, Receive, Scope, Send
 from mainspring.core.problems import Problem
 from mainspring.core.telemetry import Metrics
+from mainspring.core.telemetry.instruments import Histogram
 from mainspring.storage.objects.s3 import (
     access,
     bucket_handlers,
@@ -89,6 +90,7 @@ class Door:
         self.access_log = access_log or AccessLog(objects, clock)
         self.visitors = Visitors(anonymous_uploads_max)
         metrics = metrics or Metrics()
+        self._timed: dict[str, Histogram] = {}
         self._requests = metrics.histogram("objects_s3_seconds", "Time of S3 requests, bodies included", ("operation",))
         self._failed = metrics.counter("objects_s3_errors", "S3 requests that were refused or failed", ("code",))
         self._id = int.from_bytes(os.urandom(7), "big") << 8
@@ -124,7 +126,10 @@ class Door:
         sent = await answer.send(send, common, head=scope["method"] == "HEAD")
         name = call.operation.name if call is not None and call.operation is not None else "none"
         seconds = (self.clock.mono_ns() - started_ns) / 1e9
-        self._requests.labels(name).observe(seconds)
+        timed = self._timed.get(name)
+        if timed is None:
+            timed = self._timed[name] = self._requests.labels(name)
+        timed.observe(seconds)
         if code:
             self._failed.labels(code).inc()
         if call is not None and call.view is not None and "logging" in call.view.documents:
