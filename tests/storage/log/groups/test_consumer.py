@@ -39,6 +39,18 @@ def test_a_partition_is_another_members_only_after_its_owner_has_given_it_up():
     assert bench.heartbeat("b", 2).assigned == {ORDERS: frozenset({0, 1, 2, 3}) - kept}
 
 
+def test_a_late_heartbeat_of_an_older_connection_does_not_free_what_the_member_has_got_since():
+    bench = Bench()
+    bench.heartbeat("a", 0, connection=1)
+    bench.heartbeat("b", 0, connection=2)
+    (kept,) = bench.heartbeat("a", 1, owned=ALL, connection=4).assigned.values()
+    with pytest.raises(errors.FencedMemberEpoch):
+        bench.heartbeat("a", 1, owned={}, connection=3)
+    assert bench.heartbeat("b", 2, owned={}).assigned is None
+    bench.heartbeat("a", 1, owned={ORDERS: kept}, connection=5)
+    assert len(bench.heartbeat("b", 2, owned={}).assigned[ORDERS]) == 2
+
+
 def test_a_member_that_does_not_give_up_in_time_is_fenced():
     bench = Bench()
     bench.heartbeat("a", 0, rebalance_timeout_ms=20_000)

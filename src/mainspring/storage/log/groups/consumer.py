@@ -46,6 +46,10 @@ LEAVES, LEAVES_FOR_A_WHILE = -1, -2
 
 
 class ConsumerGroup:
+    """A heartbeat from before the member had a partition says that it does not hold it. Come late, in a new epoch's words or in
+    the same, it would free what the member reads: so one from an older connection than the newest heard is refused.
+    """
+
     kind = "consumer"
 
     def __init__(self, id: str, settings: GroupSettings, catalog: Catalog, random_id: Callable[[], str]) -> None:
@@ -200,7 +204,11 @@ class ConsumerGroup:
 
     def _check_epoch(self, member: ConsumerMember, request: ConsumerHeartbeat) -> None:
         epoch, current = request.member_epoch, member.current
-        if epoch == 0 or epoch == current.epoch:
+        if epoch == 0:
+            return
+        if -1 < request.connection < member.connection:
+            raise FencedMemberEpoch("a heartbeat of a connection that a later one has replaced")
+        if epoch == current.epoch:
             return
         # The answer that told the new epoch may have been lost: the epoch before passes, with nothing more than is assigned.
         lost = epoch == current.previous_epoch and request.owned is not None
@@ -213,6 +221,7 @@ class ConsumerGroup:
             self._resolve(request.regex, turn)
         before = (member.topics, member.regex, member.assignor, member.rack, member.instance, member.classic)
         fresh = member.id not in self.members
+        member.connection = max(member.connection, request.connection) if request.member_epoch else request.connection
         if request.topics is not None:
             member.topics = frozenset(request.topics)
         if request.regex is not None:

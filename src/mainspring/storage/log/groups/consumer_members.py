@@ -24,6 +24,8 @@ class ConsumerMember(msgspec.Struct, kw_only=True):
     regex: str | None = None
     assignor: str | None = None
     classic: ClassicMembership | None = None
+    connection: int = -1
+    """The newest that a heartbeat came by."""
     current: Current = Current()
     session_ms: int = NEVER_MS
     """When it is taken for dead."""

@@ -83,7 +83,10 @@ class LeaveGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConsumerHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """None: not changed since the last one. `member_epoch` 0 joins, -1 leaves, -2 leaves for a while (a static member)."""
+    """None: not changed since the last one. `member_epoch` 0 joins, -1 leaves, -2 leaves for a while (a static member).
+
+    `connection` is the place of the connection it came by in the order of all, -1 for none: see `ConsumerGroup`.
+    """
 
     group: str
     member_id: str
@@ -96,6 +99,7 @@ class ConsumerHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     regex: str | None = None
     assignor: str | None = None
     owned: Partitions | None = None
+    connection: int = -1
 
 
 class ConsumerBeat(msgspec.Struct, frozen=True, kw_only=True):

@@ -201,6 +201,7 @@ async def consumer_group_heartbeat(request: Any, context: Context) -> Answer:
                 regex=given(request, "subscribed_topic_regex"),
                 assignor=request.server_assignor,
                 owned=owned(request.topic_partitions),
+                connection=context.session.number,
             )
         )
     except (GroupError, NotAuthorized) as error:
