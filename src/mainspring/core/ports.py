@@ -136,7 +136,11 @@ class Consumer(Protocol):
 
 
 class Log(Protocol):
-    """Ordered, durable events."""
+    """Ordered, durable events.
+
+    Where topics have partitions (`storage.log`, Apache Kafka), order is that of the records of one key, and a consumer owns
+    some of the partitions; what such logs can do beyond this is in `storage.log`.
+    """
 
     async def append(
         self, topic: str, value: bytes, key: bytes | None = None, headers: Sequence[tuple[str, bytes]] = ()
@@ -144,7 +148,8 @@ class Log(Protocol):
         """Appends one record; it is durable when this returns."""
 
     async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> list[Position]:
-        """Appends `(key, value)` pairs in order, all or none."""
+        """Appends `(key, value)` pairs in order: all or none of those that go to one partition; of a log on other machines,
+        perhaps the first ones where it raises."""
 
     def consumer(self, group: str, topics: Sequence[str], batch_records_max: int = 500) -> Consumer: ...
 

@@ -33,7 +33,8 @@ HEADER = "mainspring-outbox"
 
 RECORDS_AT_ONCE = 1_000
 REST = 10
-"""After a turn the relay rests this many times as long as it took: whoever commits comes first."""
+"""Once it has caught up the relay rests this many times as long as that took. So whoever commits comes first, and under load
+each turn takes many events."""
 REST_S_MAX = 0.25
 RENEW_EVERY_S = LEASE_S / 3
 
@@ -153,7 +154,7 @@ class Relay:
             while True:
                 news.clear()
                 began_ns = self._clock.mono_ns()
-                while await self._relay_some():
+                while (count := await self._relay_some()) >= RECORDS_AT_ONCE:
                     if self._clock.mono_ns() - renewed_ns > RENEW_EVERY_S * 1e9:
                         break
                     await asyncio.sleep(0)
@@ -163,6 +164,8 @@ class Relay:
                         return
                     renewed_ns = now_ns
                     news.set()
+                if count:
+                    news.set()  # the batch may have ended for its bytes; and under load more has come meanwhile
                 await self._clock.sleep(min(REST_S_MAX, REST * (now_ns - began_ns) / 1e9))
                 await self._news_or(RENEW_EVERY_S, news)
         finally:
@@ -178,12 +181,12 @@ class Relay:
             for end in ends:
                 end.cancel()
 
-    async def _relay_some(self) -> bool:
-        """One turn; gives whether there may be more."""
+    async def _relay_some(self) -> int:
+        """One turn; gives how many events it passed."""
         async with self._turn:
             batch = await self._database.read(transactions.everything_after, self._position, RECORDS_AT_ONCE)
             if not batch:
-                return False
+                return 0
             by_topic: dict[str, list[Record]] = {}
             for record in batch:
                 by_topic.setdefault(record.topic, []).append(record)
@@ -199,7 +202,7 @@ class Relay:
             self._position = batch[-1].offset
             self.relayed += sum(map(len, items.values()))
             self.lag_s = max(0.0, self._clock.wall_ns() / 1e9 - batch[-1].at_us / 1e6)
-            return True
+            return len(batch)
 
     async def _wanted(self, topic: str, records: list[Record]) -> list[Record]:
         """Without what is there already, was read where it is, or cannot be taken."""
