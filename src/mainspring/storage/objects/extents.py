@@ -71,27 +71,27 @@ def parse_header(data: bytes | memoryview) -> Header:
     return Header(stripe, index, k, m, codec, size, length, at_us, disk)
 
 
-def check_whole(data: bytes, stripe: int, index: int) -> bytes:
-    """The fragment of a whole extent, every block of it checked. Raises `Damage`."""
-    header = parse_header(data)
+def parts(length: int, codec: int) -> list[tuple[int, int]]:
+    """(offset, length) of the parts of an extent that `check_whole` takes: header, fragment, and what follows it."""
+    end = HEADER_BYTES + codec + length
+    return [(0, HEADER_BYTES), (HEADER_BYTES, codec + length), (end, extent_bytes(length, codec) - end)]
+
+
+def check_whole(head: bytes, fragment: bytes, tail: bytes, stripe: int, index: int) -> None:
+    """Checks every block of an extent. Raises `Damage`."""
+    header = parse_header(head)
     if (header.stripe, header.shard) != (stripe, index):
         raise Damage(f"shard {header.shard} of stripe {header.stripe} lies here")
-    end = HEADER_BYTES + header.codec + header.length
     blocks = -(-header.length // BLOCK)
-    if len(data) < extent_bytes(header.length, header.codec):
+    whole_bytes = extent_bytes(header.length, header.codec)
+    if len(fragment) != header.codec + header.length or len(head) + len(fragment) + len(tail) != whole_bytes:
         raise Damage("cut short")
-    view = memoryview(data)
-    magic, crc, whole = _FOOTER.unpack_from(data, end + 4 * blocks)
-    table = view[end : end + 4 * blocks]
-    codec = view[HEADER_BYTES : HEADER_BYTES + header.codec]
-    if magic != FOOT or whole != extent_bytes(header.length, header.codec) or crc != crc32c(table, crc32c(codec)):
+    view = memoryview(fragment)
+    magic, crc, whole = _FOOTER.unpack_from(tail, 4 * blocks)
+    table = memoryview(tail)[: 4 * blocks]
+    if magic != FOOT or whole != whole_bytes or crc != crc32c(table, crc32c(view[: header.codec])):
         raise Damage("the footer does not fit")
-    start = HEADER_BYTES + header.codec
-    for number, (expected,) in enumerate(_CRC.iter_unpack(table)):
-        at = start + number * BLOCK
-        if crc32c(view[at : min(at + BLOCK, end)]) != expected:
-            raise Damage(f"the CRC of block {number} differs")
-    return bytes(view[HEADER_BYTES:end])
+    check_blocks(view[header.codec :], table)
 
 
 def window(length: int, codec: int, start: int, stop: int) -> tuple[int, int, int, int]:
@@ -105,7 +105,7 @@ def window(length: int, codec: int, start: int, stop: int) -> tuple[int, int, in
     return begin + first * BLOCK, blocks_end - first * BLOCK, begin + length + 4 * first, 4 * (last - first)
 
 
-def check_blocks(blocks: bytes | memoryview, table: bytes) -> None:
+def check_blocks(blocks: bytes | memoryview, table: bytes | memoryview) -> None:
     """Raises `Damage` where a block differs from its CRC."""
     view = memoryview(blocks)
     if 4 * -(-len(view) // BLOCK) != len(table):

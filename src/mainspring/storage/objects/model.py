@@ -6,7 +6,7 @@ A key is text whose UTF-8 form is at most 1,024 bytes; it is stored and compared
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
@@ -38,7 +38,9 @@ class Versioning(IntEnum):
     SUSPENDED = 2
 
 
-class Flags(IntFlag):
+class Flags:
+    """Bits of a version's row; plain numbers, because each row of a listing is asked for them."""
+
     NULL_VERSION = 1
     DELETE_MARKER = 2
 

@@ -338,7 +338,7 @@ class StripeStore:
         disk = None if place is None else self.disks.get(place.disk)
         return disk is None or disk.lost is not None
 
-    def _note_bad(self, stripe: Stripe, index: int, task: "asyncio.Task[bytes]") -> None:
+    def _note_bad(self, stripe: Stripe, index: int, task: "asyncio.Task[memoryview]") -> None:
         self.bad_shards += 1
         reason = task.exception() if task.done() else "late"
         log.warning("stripe %d, shard %d at %s: %s", stripe.id, index, stripe.places[index], reason)
@@ -348,7 +348,7 @@ class StripeStore:
         disk = None if place is None else self.disks.get(place.disk)
         return 0.0 if disk is None else disk.latencies.late_s
 
-    async def _read_part(self, stripe: Stripe, index: int, start: int, stop: int) -> bytes:
+    async def _read_part(self, stripe: Stripe, index: int, start: int, stop: int) -> memoryview:
         """Bytes [start, stop) of one shard, checked. Raises `Damage`, `Lost` or `OSError`."""
         disk, place = self._disk_of(stripe, index)
         length = shard_length(stripe.size, stripe.k)
@@ -372,7 +372,7 @@ class StripeStore:
             await self.run(extents.check_blocks, blocks, table)
         else:
             extents.check_blocks(blocks, table)
-        return bytes(blocks[skipped : skipped + stop - start])
+        return blocks[skipped : skipped + stop - start]
 
     async def payload(self, stripe: Stripe, bad: Collection[int] = ()) -> bytes:
         """The whole payload from any k good shards, those that are `bad` or late asked for last. Raises `InternalError`
@@ -407,8 +407,9 @@ class StripeStore:
         """One whole fragment, every block checked. Raises `Damage`, `Lost` or `OSError`."""
         disk, place = self._disk_of(stripe, index)
         codec = CODEC_BYTES if stripe.m else 0
-        whole = await disk.read(place, extents.extent_bytes(shard_length(stripe.size, stripe.k), codec))
-        return await self.run(extents.check_whole, whole, stripe.id, index)
+        head, fragment, tail = await disk.read_parts(place, extents.parts(shard_length(stripe.size, stripe.k), codec))
+        await self.run(extents.check_whole, head, fragment, tail, stripe.id, index)
+        return fragment
 
     def _disk_of(self, stripe: Stripe, index: int) -> tuple[Disk, Place]:
         place = stripe.places[index]
@@ -433,7 +434,7 @@ def spread(disks: Sequence[Disk], count: int) -> list[Disk]:
     return sorted(chosen, key=lambda disk: order[disk.id])
 
 
-def _read_the_exception(task: "asyncio.Task[bytes]") -> None:
+def _read_the_exception(task: "asyncio.Task[memoryview]") -> None:
     if not task.cancelled():
         task.exception()
 

@@ -70,7 +70,7 @@ _AS_OF = (
 _ONE = select(*_COLUMNS).where(_OF_KEY, _v.rank == bindparam("of_rank"), _v.gone.is_(None))
 _NULL = (
     select(*_COLUMNS)
-    .where(_OF_KEY, _v.gone.is_(None), _v.flags.bitwise_and(int(Flags.NULL_VERSION)) != 0)
+    .where(_OF_KEY, _v.gone.is_(None), _v.flags.bitwise_and(Flags.NULL_VERSION) != 0)
     .order_by(_v.rank)
     .limit(1)
 )
@@ -346,7 +346,7 @@ def put(connection: Connection, numbers: Numbers, bucket: Bucket, draft: Draft) 
     lock = draft.lock
     if lock is None and bucket.lock is not None:
         lock = bucket.lock.lock(seq)
-    flags = 0 if enabled else int(Flags.NULL_VERSION)
+    flags = 0 if enabled else Flags.NULL_VERSION
     _insert(connection, bucket.id, draft, -seq, flags, lock)
     crash_point("objects.version.inserted")
     version = version_id(seq, flags)
@@ -401,7 +401,7 @@ def remove(
         emit(connection, bucket.name, f"{event}:Delete", key, seq, version_id(row.seq, row.flags), row.size, row.etag)
         return Deleted(key, None, False)
     seq = max(numbers.next(), highest + 1)
-    flags = int(Flags.DELETE_MARKER)
+    flags = Flags.DELETE_MARKER
     if bucket.versioning == Versioning.SUSPENDED:
         _replace_null(connection, numbers, bucket, key, row, seq)
         flags |= Flags.NULL_VERSION

@@ -183,15 +183,22 @@ class Disk:
 
     async def read(self, place: Place, length: int, offset: int = 0) -> bytes:
         """`length` bytes from `offset` of the extent at `place`. Raises `Lost` or `OSError`; may be short."""
+        return (await self.read_parts(place, [(offset, length)]))[0]
+
+    async def read_parts(self, place: Place, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Like `read`, of several (offset, length) at once."""
         segment = self._segment(place.segment)
         segment.reads += 1
         try:
             self._ensure_open(segment)
-            return await self._run(self._files.read, segment.fd, length, place.offset + offset)
+            return await self._run(self._read_each, segment.fd, place.offset, parts)
         finally:
             segment.reads -= 1
             if segment.removed:
                 self._close_removed(segment)
+
+    def _read_each(self, fd: int, base: int, parts: Sequence[tuple[int, int]]) -> list[bytes]:
+        return [self._files.read(fd, length, base + offset) for offset, length in parts]
 
     def read_cached(self, place: Place, length: int, offset: int) -> bytes | None:
         """Like `read`, at once, where the page cache has it all; None where the disk would have to be asked."""
