@@ -275,17 +275,75 @@ class Script:
         self.note("listed", (len(listed.transaction_states), listed.unknown_state_filters))
         self.note("fences what is open", init().producer_epoch)
 
+    def share(self) -> None:
+        group = f"{self.prefix}-share"
+        topic = next(
+            one.topic_id for one in self.wire.call(ApiKey.METADATA, 12, topics=None).topics if one.name == "jobs"
+        )
 
-@pytest.mark.parametrize("part", ["classic", "consumer", "transactions"])
+        def beat(epoch: int, member_id: str = "m", **fields: Any) -> Any:
+            first = {"subscribed_topic_names": ["jobs"]} if epoch == 0 else {}
+            key = ApiKey.SHARE_GROUP_HEARTBEAT
+            return self.call(
+                key, 1, **{"group_id": group, "member_id": member_id, "member_epoch": epoch} | first | fields
+            )
+
+        def fetch(epoch: int, *said: tuple[int, int, list[int]], wait_ms: int = 0, **fields: Any) -> Any:
+            batches = [{"first_offset": a, "last_offset": b, "acknowledge_types": kinds} for a, b, kinds in said]
+            part = {"partition_index": 0, "acknowledgement_batches": batches}
+            answer = self.call(
+                ApiKey.SHARE_FETCH,
+                2,
+                **{
+                    "group_id": group,
+                    "member_id": "m",
+                    "share_session_epoch": epoch,
+                    "max_wait_ms": wait_ms,
+                    "min_bytes": 1,
+                    "max_bytes": 1 << 20,
+                    "max_records": 100,
+                    "batch_size": 100,
+                    "topics": [{"topic_id": topic, "partitions": [part]}],
+                }
+                | fields,
+            )
+            parts = [one for topic in answer.responses for one in topic.partitions]
+            runs = [
+                (run.first_offset, run.last_offset, run.delivery_count) for one in parts for run in one.acquired_records
+            ]
+            return answer.error_code, [one.acknowledge_error_code for one in parts if one.acknowledge_error_code], runs
+
+        self.note("no group", (beat(1).error_code, beat(-1).error_code))
+        self.note("no member", beat(0, "").error_code)
+        self.note("no topics", beat(0, subscribed_topic_names=None).error_code)
+        joined = beat(0)
+        self.note("joined", (joined.error_code, joined.heartbeat_interval))
+        self.note("ahead", beat(99).error_code)
+        self.note("stranger", beat(1, "x").error_code)
+        self.note("no session", fetch(1)[0])
+        self.note("opened", fetch(0))
+        self.note("another epoch", fetch(9)[0])
+        admin = {
+            "group_id": group,
+            "topics": [{"topic_name": "jobs", "partitions": [{"partition_index": 0, "start_offset": 0}]}],
+        }
+        answer = self.call(ApiKey.ALTER_SHARE_GROUP_OFFSETS, 0, **admin)
+        self.note("alter, with members", answer.error_code or answer.responses[0].partitions[0].error_code)
+        self.note("closed", fetch(-1)[0])
+        self.note("left", (beat(-1).member_epoch, beat(1).error_code))
+        self.note("deleted", (self.delete(group), self.delete(group)))
+
+
+@pytest.mark.parametrize("part", ["classic", "consumer", "transactions", "share"])
 def test_every_answer_is_the_one_that_kafka_gives(kafka, ours, part):
     from confluent_kafka.admin import AdminClient, NewTopic
 
     said = []
     for broker in (kafka, ours):
         admin = AdminClient({"bootstrap.servers": broker.address})
-        made = admin.create_topics([NewTopic("orders", 4, 1)])["orders"]
-        if made.exception(120) is not None:
-            assert "TOPIC_ALREADY_EXISTS" in str(made.exception())
+        for made in admin.create_topics([NewTopic("orders", 4, 1), NewTopic("jobs", 1, 1)]).values():
+            if made.exception(120) is not None:
+                assert "TOPIC_ALREADY_EXISTS" in str(made.exception())
         script = Script(broker.address, f"same-{part}")
         script.find(ApiKey.FIND_COORDINATOR)
         getattr(script, part)()
