@@ -7,6 +7,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.log.kafka.cluster_state import ClusterFile
 from mainspring.storage.log.kafka.fetch_sessions import FetchSessions
+from mainspring.storage.log.kafka.produce_single import Shapes
 from mainspring.storage.log.kafka.quotas import Quotas
 from mainspring.storage.log.kafka.security import FindToken, Security
 from mainspring.storage.log.kafka.settings import KafkaSettings
@@ -53,6 +54,7 @@ class Broker:
         self.security = Security(self.state, self.settings, find_token)
         self.quotas = Quotas(clock)
         self.fetch_sessions = FetchSessions(clock, self.random, self.settings.fetch_sessions_max)
+        self.produce_shapes: Shapes = {}
         self.state.watch(lambda state: self.quotas.set(state.quotas))
         self.telemetry = Telemetry(self.metrics)
         self.failed_logins = self.metrics.counter("kafka_logins_failed", "Logins that were refused")

@@ -53,8 +53,8 @@ class Connection(asyncio.BufferedProtocol):
     """`shared` is the listener's receive memory."""
 
     __slots__ = (
-        "_broker", "_busy_ns", "_closing", "_frames", "_going", "_muted", "_paused", "_produces", "_room", "_session", "_slots",
-        "_table", "_transport", "_unread", "_unread_bytes", "_writable", "active_ns",
+        "_broker", "_busy_ns", "_clients", "_closing", "_frames", "_going", "_muted", "_paused", "_produces", "_room",
+        "_session", "_slots", "_table", "_transport", "_unread", "_unread_bytes", "_writable", "active_ns",
     )  # fmt: skip
 
     def __init__(self, broker: Broker, room: "Room", shared: memoryview) -> None:
@@ -72,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = False
         self._going = False
         self._busy_ns = 0
+        self._clients: list[tuple[bytes, str | None]] = [(b"", None), (b"", None)]
         self.active_ns = broker.clock.mono_ns()
 
     # What the loop calls.
@@ -141,16 +142,14 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._going = True
         try:
-            unread, mono_ns = self._unread, self._broker.clock.mono_ns
+            unread = self._unread
             while unread and self._writable and not self._muted and not self._closing:
                 frame = unread[0]
                 if self._slots and not self._runs_ahead(frame):
                     break
                 unread.popleft()
                 self._unread_bytes -= len(frame)
-                begun_ns = mono_ns()
                 self._begin(frame)
-                self._busy_ns = mono_ns() - begun_ns
         except (Malformed, Disconnect) as error:
             self._close(str(error))
         finally:
@@ -206,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse_version(entry, context, frame)
             return
         try:
-            context.client_id, at = codec.client(frame, flexible=codec.is_flexible(key, version))
+            context.client_id, at = self._client(frame, codec.is_flexible(key, version))
             request = Raw(frame, at) if entry.raw else codec.read(key, version, frame, at)
         except Malformed as malformed:
             self._refuse_malformed(context, malformed)
@@ -218,6 +217,7 @@ class Connection(asyncio.BufferedProtocol):
         self._slots.append(slot)
         if key == ApiKey.PRODUCE:
             self._produces += 1
+        begun_ns = self._broker.clock.mono_ns() if self._broker.quotas.limited else 0
         try:
             answer = entry.handler(request, context)
         except (Malformed, Disconnect):
@@ -226,7 +226,19 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:
             self._failed(slot, error)
             return
+        if begun_ns:
+            self._busy_ns = self._broker.clock.mono_ns() - begun_ns
         self._await(slot, answer)
+
+    def _client(self, frame: memoryview, flexible: bool) -> tuple[str | None, int]:
+        """The client's id, and where the body begins; a client says the same in every request, so it is read once."""
+        head, client_id = self._clients[flexible]
+        at = 8 + len(head)
+        if head and frame[8:at] == head:
+            return client_id, at
+        client_id, at = codec.client(frame, flexible=flexible)
+        self._clients[flexible] = bytes(frame[8:at]), client_id
+        return client_id, at
 
     def _charge(self, context: Context) -> None:
         """Counts the time that the request before took of our loop, in percents of a second."""

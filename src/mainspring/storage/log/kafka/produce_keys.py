@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from mainspring.storage.log.errors import LogError
+from mainspring.storage.log.kafka import produce_single
 from mainspring.storage.log.kafka.acls import Operation, Resource
 from mainspring.storage.log.kafka.codec import Malformed
 from mainspring.storage.log.kafka.quotas import PRODUCE
@@ -231,12 +232,50 @@ def _refuse(frame: memoryview, asked: int, context: Context) -> Answer:
 
 @handles(ApiKey.PRODUCE, range(3, 14), listed=range(14), raw=True, refuse=_refuse)
 def produce(request: Raw, context: Context) -> Answer | Awaitable[Answer | None] | Later | None:
-    asked = read(request.frame, request.at, context.api_version)
-    broker = context.broker
+    frame, at, version, broker = request.frame, request.at, context.api_version, context.broker
     if broker.quotas.limited:
-        wait_ms = broker.quotas.charge(PRODUCE, context.principal, context.client_id, len(request.frame))
+        wait_ms = broker.quotas.charge(PRODUCE, context.principal, context.client_id, len(frame))
         context.throttle_ms = max(context.throttle_ms, wait_ms)
+    if version >= 9 and (found := produce_single.find(frame, at, version, broker.produce_shapes)) is not None:
+        return _single(*found, context)
+    asked = read(frame, at, version)
+    if version >= 9 and len(asked.parts) == 1:
+        part = asked.parts[0]
+        produce_single.remember(frame, at, version, broker.produce_shapes, part.topic, part.partition, asked.acks)
     return Production(asked, context).begin()
+
+
+def _single(shape: produce_single.Shape, records: memoryview, context: Context) -> Answer | Later:
+    try:
+        appending = partition_of(context, shape.topic, shape.partition).append(records, acks=shape.acks)
+    except LogError as error:
+        return _single_failed(shape, context, error)
+    if appending.settled and appending.error is None:
+        return produce_single.written(shape, context, appending)
+    single = produce_single.Single(shape, context, appending, _single_failed)
+    appending.when_durable(single.durable)
+    return single
+
+
+def _single_failed(shape: produce_single.Shape, context: Context, error: LogError) -> bytearray:
+    failed = Placed(error.kafka_code, message=error.detail, batch_index=error.batch_index)
+    parts = [(shape.topic, shape.partition, failed)]
+    return write(context.api_version, context.correlation_id, parts, context.throttle_ms)
+
+
+def partition_of(context: Context, topic: str | bytes, index: int) -> "Partition":
+    """The partition of a topic's name or id, where the client may write to it. Raises a `LogError`."""
+    engine, security = context.broker.engine, context.broker.security
+    if isinstance(topic, str):
+        name = topic
+    else:
+        found = engine.topic_by_id(UUID(bytes=topic))
+        if found is None:
+            raise UnknownTopicId
+        name = found.name
+    if not security.is_open(context.session) and not context.allows(Operation.WRITE, Resource.TOPIC, name):
+        raise NotAuthorized
+    return engine.partition(name, index)
 
 
 class Production(Later):
@@ -254,10 +293,10 @@ class Production(Later):
         asked, context = self._asked, self._context
         refusal = self._refusal()
         transactions = context.broker.transactions
-        admissions: list[Awaitable[None]] = []
+        admissions: dict[int, Awaitable[None]] = {}
         for part in asked.parts:
             try:
-                partition = self._partition(part)
+                partition = partition_of(context, part.topic, part.partition)
                 if refusal is not None:
                     self._placed.append((part.topic, part.partition, refusal))
                     continue
@@ -271,7 +310,7 @@ class Production(Later):
                         implicit=context.api_version >= IMPLICIT_ADD_VERSION,
                     )
                     if admission is not None:
-                        admissions.append(admission)
+                        admissions[len(self._placed)] = admission
                 records = part.records
                 if not records:
                     raise Empty
@@ -285,9 +324,15 @@ class Production(Later):
             return self._admitted(admissions)
         return self._wait()
 
-    async def _admitted(self, admissions: list[Awaitable[None]]) -> Answer | None:
+    async def _admitted(self, admissions: dict[int, Awaitable[None]]) -> Answer | None:
         """The partitions' part in the transaction must be recorded before the client hears of its records."""
-        await asyncio.gather(*admissions)
+        outcomes = await asyncio.gather(*admissions.values(), return_exceptions=True)
+        for place, outcome in zip(admissions, outcomes, strict=True):
+            if isinstance(outcome, LogError):
+                topic, index, _ = self._placed[place]
+                self._placed[place] = (topic, index, Placed(outcome.kafka_code, message=outcome.detail))
+            elif isinstance(outcome, BaseException):
+                raise outcome
         answer = self._wait()
         if not isinstance(answer, Later):
             return answer
@@ -305,19 +350,6 @@ class Production(Later):
         ):
             return Placed(TRANSACTIONAL_ID_AUTHORIZATION_FAILED)
         return None
-
-    def _partition(self, part: Part) -> "Partition":
-        engine = self._context.broker.engine
-        if isinstance(part.topic, str):
-            name = part.topic
-        else:
-            topic = engine.topic_by_id(UUID(bytes=part.topic))
-            if topic is None:
-                raise UnknownTopicId
-            name = topic.name
-        if not self._context.allows(Operation.WRITE, Resource.TOPIC, name):
-            raise NotAuthorized
-        return engine.partition(name, part.partition)
 
     def _wait(self) -> "bytearray | Production | None":
         if self._asked.acks == 0:

@@ -37,6 +37,7 @@ class Security:
         self._settings = settings
         self.find_token = find_token
         self._authorizer = Authorizer((), (), open_by_default=True)
+        self._is_open = False
         self._users: dict[str, dict[str, Credential]] = {}
         file.watch(self._renew)
 
@@ -51,6 +52,7 @@ class Security:
 
     def _renew(self, state: ClusterState) -> None:
         self._users = state.users
+        self._is_open = not state.acls and self._settings.allow_everyone_if_no_acl_found
         self._authorizer = Authorizer(
             state.acls, self._settings.super_users, open_by_default=self._settings.allow_everyone_if_no_acl_found
         )
@@ -64,6 +66,10 @@ class Security:
 
     def credential(self, mechanism: str, user: str) -> Credential | None:
         return self._users.get(user, {}).get(mechanism)
+
+    def is_open(self, session: Session) -> bool:
+        """Whether nothing at all restricts this client."""
+        return self._is_open and not session.denied
 
     def allows(self, session: Session, operation: int, resource: int, name: str) -> bool:
         if operation in session.denied:
