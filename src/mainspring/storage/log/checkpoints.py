@@ -44,7 +44,7 @@ def format_offsets(offsets: Iterable[tuple[str, int]]) -> bytes:
 
 
 def first_files(folder: str, topic: UUID, epochs: Epochs) -> list[tuple[str, bytes]]:
-    """What lies beside the first segment of a partition."""
+    """What lies beside the first segment of a partition once it is closed, or the log stops."""
     id = base64.urlsafe_b64encode(topic.bytes).decode().rstrip("=")
     return [
         (f"{folder}/{METADATA_FILE}", f"version: 0\ntopic_id: {id}".encode()),

@@ -24,7 +24,7 @@ import msgspec
 
 from mainspring.core.crash import crash_point
 
-from .checkpoints import EPOCHS_FILE, format_epochs, format_offsets, parse_offsets
+from .checkpoints import EPOCHS_FILE, first_files, format_epochs, format_offsets, parse_offsets
 from .files import Files, read_all, replace
 from .journal import entries_in, generations
 from .journal import name as journal_name
@@ -168,6 +168,8 @@ class Directory:
             states, active = partition.producer_states, partition.segments[-1] if partition.segments else None
             if active is not None and active.index is not None and active.created:
                 left = active.index_files()
+                if len(partition.segments) == 1:
+                    left += first_files(partition.folder, partition.topic.id, partition.epochs)
                 if states is not None:
                     left.append((f"{partition.folder}/{partition.end:020}{SNAPSHOT}", states.to_snapshot()))
                 self.writer.write_index_files(partition, left)

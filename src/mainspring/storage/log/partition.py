@@ -325,7 +325,6 @@ class Partition:
         """The segment that takes a batch of `size` bytes, a new one where the last is full or old."""
         if not self.segments:
             self.segments.append(Segment.fresh(self.folder, self.end))
-            self.writer.tell(self.writer.write_index_files, self, first_files(self.folder, self.topic.id, self.epochs))
         active = self.segments[-1]
         self._load(active)
         config = self.topic.config
@@ -342,6 +341,8 @@ class Partition:
         closed = self.segments[-1]
         self._load(closed)
         left = closed.index_files()
+        if len(self.segments) == 1:
+            left += first_files(self.folder, self.topic.id, self.epochs)
         aborted = closed.aborted
         if self.producer_states is not None:
             left.append((f"{self.folder}/{self.end:020}{SNAPSHOT}", self.producer_states.to_snapshot()))
