@@ -97,7 +97,7 @@ async def _put(objects: Objects, seconds: float) -> float:
 
 async def _put_written(objects: Objects, seconds: float) -> float:
     """Bytes that went to disks, parity included."""
-    profile, _ = objects.engine.store.choose()
+    profile, _ = objects.engine.store.placing.choose()
     return await _put(objects, seconds) * profile.shards / profile.k
 
 

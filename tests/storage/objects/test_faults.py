@@ -298,7 +298,7 @@ async def test_a_full_disk_refuses_writes_and_goes_on_reading(make_store: MakeSt
     store = await make_store(2, files=files, free_bytes_enough=1 << 30)
     objects = store.objects
     bodies = await fill(objects)
-    objects.engine.store.forget_space()
+    objects.engine.store.placing.forget_space()
     files.free_bytes = 1 << 20
     for body in (b"small", bytes(STRIPE_BYTES)):
         with pytest.raises(StorageFull) as refused:
@@ -308,12 +308,12 @@ async def test_a_full_disk_refuses_writes_and_goes_on_reading(make_store: MakeSt
     await objects.delete("box", "k00")
     del bodies["k00"]
     files.free_bytes = 1 << 40
-    objects.engine.store.forget_space()
+    objects.engine.store.placing.forget_space()
     files.fail_writes["disk"] = 28  # ENOSPC, in spite of what was said
     with pytest.raises(StorageFull):
         await objects.put("box", "new", bytes(SMALL_BYTES + 1))
     files.fail_writes.clear()
-    objects.engine.store.forget_space()
+    objects.engine.store.placing.forget_space()
     await objects.put("box", "new", b"fits")
     await assert_intact(objects, {**bodies, "new": b"fits"})
 

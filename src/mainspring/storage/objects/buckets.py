@@ -14,9 +14,9 @@ from mainspring.storage.objects.errors import (
     NoSuchConfiguration,
 )
 from mainspring.storage.objects.events import emit
+from mainspring.storage.objects.lookups import bucket_from, find_bucket
 from mainspring.storage.objects.model import Bucket, LockDefault, Versioning
 from mainspring.storage.objects.tables import bucket, setting, upload, version
-from mainspring.storage.objects.versions import bucket_from, find_bucket
 
 BUCKETS_PAGE_MAX = 10_000
 

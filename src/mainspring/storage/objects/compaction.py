@@ -281,7 +281,7 @@ class Compaction:
             await self._write_page(batch)
 
     async def _write_page(self, batch: list[tuple[Any, bytes]]) -> None:
-        profile, _ = self._store.choose()
+        profile, _ = self._store.placing.choose()
         payload, offsets = lay_out([body for _, body in batch], profile.k)
         written = await self._store.write(payload, profile)
         try:

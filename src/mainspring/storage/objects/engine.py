@@ -13,12 +13,12 @@ from mainspring.core.clock import Clock
 from mainspring.core.ports import Connection, Database
 from mainspring.storage.objects import references
 from mainspring.storage.objects.intake import Intake
+from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.pages import Pages
 from mainspring.storage.objects.reading import Reader
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.stripes import StripeStore
 from mainspring.storage.objects.tables import disk as disks
-from mainspring.storage.objects.versions import Numbers
 from mainspring.storage.objects.volumes import IDENTITY, Disk, Files, Identity, read_identity, write_identity
 
 log = logging.getLogger(__name__)

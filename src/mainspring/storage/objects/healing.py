@@ -110,11 +110,11 @@ class Healing:
         """The stripe with the shards that are not `kept` written again."""
         missing = [index for index in range(len(stripe.places)) if index not in kept]
         used = frozenset(place.disk for index in kept if (place := stripe.places[index]) is not None)
-        disks = self._store.roomy(used, len(missing))
+        disks = self._store.placing.roomy(used, len(missing))
         profile = stripe.profile
         if len(disks) < len(missing):
             payload = await self._store.run(decode, good, profile, stripe.size)
-            return await self._cut_anew(stripe, payload, self._store.choose()[0])
+            return await self._cut_anew(stripe, payload, self._store.placing.choose()[0])
         fragments = dict(good)
         lacking = [index for index in missing if index not in good]
         if lacking:
@@ -127,7 +127,7 @@ class Healing:
         return (await self._store.write_shards(blank, targets))[0]
 
     async def _cut_anew(self, stripe: Stripe, payload: bytes, profile: Profile) -> Written:
-        profile, disks = self._store.choose(profile)
+        profile, disks = self._store.placing.choose(profile)
         blank = Stripe(stripe.id, *profile, stripe.size, (None,) * profile.shards)
         fragments = await self._store.run(encode, payload, profile)
         targets = list(zip(range(profile.shards), disks, fragments, strict=True))

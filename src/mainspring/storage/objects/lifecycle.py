@@ -13,12 +13,13 @@ from sqlalchemy import and_, bindparam, delete, or_, select
 
 from mainspring.core.database import Bytes, Int64
 from mainspring.core.ports import Connection
-from mainspring.storage.objects import versions
+from mainspring.storage.objects import lookups, versions
 from mainspring.storage.objects.errors import Locked, NoSuchVersion
 from mainspring.storage.objects.events import emit
+from mainspring.storage.objects.lookups import Row, name_of
 from mainspring.storage.objects.model import Bucket, Versioning, decode_about, encode_about
+from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.tables import version
-from mainspring.storage.objects.versions import Numbers, Row, name_of
 
 KIND = "lifecycle.rules"
 """The setting under which the door stores the rules as JSON (a list of `Rule`), beside the document that it was given."""
@@ -197,7 +198,7 @@ def rows_after(connection: Connection, bucket: int, key: bytes, rank: int) -> li
 
 def act(connection: Connection, numbers: Numbers, bucket_name: str, actions: Sequence[Action]) -> int:
     """Does what of `actions` is still right; gives how many were."""
-    bucket = versions.find_bucket(connection, bucket_name)
+    bucket = lookups.find_bucket(connection, bucket_name)
     return sum(_act(connection, numbers, bucket, action) for action in actions)
 
 
@@ -218,11 +219,11 @@ def due_for_abort(rules: Sequence[Rule], now_us: int, days: Days) -> Iterator[tu
 
 def _act(connection: Connection, numbers: Numbers, bucket: Bucket, action: Action) -> bool:
     kind, key, before, storage_class = action
-    newest = versions.newest_there(connection, bucket.id, key)
+    newest = lookups.newest_there(connection, bucket.id, key)
     if kind in (CURRENT, MARKER) and (newest is None or newest.rank != before.rank):
         return False
     try:
-        row = versions.find_version(connection, bucket.id, key, name_of(before))
+        row = lookups.find_version(connection, bucket.id, key, name_of(before))
     except NoSuchVersion:
         return False
     if row.rank != before.rank:

@@ -17,9 +17,10 @@ from mainspring.core.database import Bytes, Int64
 from mainspring.core.ports import Connection
 from mainspring.storage.objects import buckets
 from mainspring.storage.objects.errors import InvalidArgument
+from mainspring.storage.objects.lookups import find_bucket
 from mainspring.storage.objects.model import Bucket, Checksum, Flags, Versioning, decode_about, version_id
+from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.tables import version
-from mainspring.storage.objects.versions import Numbers, find_bucket
 
 KEYS_MAX = 1000
 ROWS_FIRST, ROWS_MAX = 8, 1024
@@ -88,11 +89,13 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):
-    """Where the next page begins, and the moment it shows. `below` is the rank after which a key's versions go on."""
+    """Where the next page begins, and the moment it shows. `below` is the rank after which a key's versions go on; `as_of`
+    says that the moment was asked for, and so never expires."""
 
     start: bytes
     at: int
     below: int | None = None
+    as_of: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True):

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from mainspring.storage.objects.errors import InvalidArgument, InvalidRequest, Locked
+from mainspring.storage.objects.lookups import Row
 from mainspring.storage.objects.model import Bucket, Lock, decode_about, encode_about
-from mainspring.storage.objects.versions import Row
 
 MODES = ("GOVERNANCE", "COMPLIANCE")
 

@@ -11,15 +11,17 @@ from sqlalchemy import and_, bindparam, select
 
 from mainspring.core.database import Bytes
 from mainspring.core.ports import Connection
-from mainspring.storage.objects import multipart, references, versions
+from mainspring.storage.objects import lookups, multipart, references, versions
 from mainspring.storage.objects.conditions import ALWAYS, ReadIf, WriteIf
 from mainspring.storage.objects.errors import InvalidRequest, NoSuchKey, ObjectsError
 from mainspring.storage.objects.listing import beyond
+from mainspring.storage.objects.lookups import Row
 from mainspring.storage.objects.model import About, Bucket, Deleted, Lock, Versioning, decode_about, key_bytes
 from mainspring.storage.objects.multipart import Wanted
+from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.tables import version
-from mainspring.storage.objects.versions import Draft, Numbers, Placed, Row
+from mainspring.storage.objects.versions import Draft, Placed
 
 RENAMES_MAX = 10_000
 OPERATIONS_MAX = 1_000
@@ -104,14 +106,14 @@ def copy(
     own: Changes,
 ) -> tuple[Draft, Placed, str]:
     """Copies by reference; gives also the version of the source. Raises what its conditions raise."""
-    origin = versions.find_bucket(connection, source.bucket)
-    row = versions.find_current(connection, origin.id, source.key, source.version)
+    origin = lookups.find_bucket(connection, source.bucket)
+    row = lookups.find_current(connection, origin.id, source.key, source.version)
     source.condition.check(row.etag, row.seq, prefix="x-amz-copy-source-")
-    target = origin if target_bucket == source.bucket else versions.find_bucket(connection, target_bucket)
+    target = origin if target_bucket == source.bucket else lookups.find_bucket(connection, target_bucket)
     draft = draft_from(row, key, condition, own)
     versions.refer(connection, row.pieces)
     placed = versions.put(connection, numbers, target, draft)
-    return draft, placed, versions.name_of(row)
+    return draft, placed, lookups.name_of(row)
 
 
 def draft_from(row: Row, key: str, condition: WriteIf, own: Changes) -> Draft:
@@ -137,7 +139,7 @@ def rename(
     """Gives the newest version of `source` the key `target`. Raises `NoSuchKey`, `InvalidRequest`, `Locked`."""
     if source == target:
         raise InvalidRequest("A key cannot be renamed to itself")
-    return _rename(connection, numbers, versions.find_bucket(connection, bucket_name), source, target, condition)
+    return _rename(connection, numbers, lookups.find_bucket(connection, bucket_name), source, target, condition)
 
 
 def rename_prefix(connection: Connection, numbers: Numbers, bucket_name: str, source: str, target: str) -> int:
@@ -145,7 +147,7 @@ def rename_prefix(connection: Connection, numbers: Numbers, bucket_name: str, so
     one prefix begins with the other."""
     if source.startswith(target) or target.startswith(source):
         raise InvalidRequest("One of the prefixes begins with the other")
-    bucket = versions.find_bucket(connection, bucket_name)
+    bucket = lookups.find_bucket(connection, bucket_name)
     start = source.encode()
     span = {"of_bucket": bucket.id, "start": start, "end": beyond(start), "count": RENAMES_MAX + 1}
     keys = [row[0].decode() for row in connection.execute(_KEYS, span).all()]
@@ -153,7 +155,7 @@ def rename_prefix(connection: Connection, numbers: Numbers, bucket_name: str, so
         raise InvalidRequest(f"More than {RENAMES_MAX} keys begin with this prefix")
     renamed = 0
     for key in keys:
-        row = versions.newest_there(connection, bucket.id, key)
+        row = lookups.newest_there(connection, bucket.id, key)
         if row is not None and not row.marker:
             new_key = target + key[len(source) :]
             key_bytes(new_key)
@@ -173,7 +175,7 @@ def commit(
     part_bytes_min: int,
 ) -> list[Done]:
     """Does all of `operations`, in their order, or raises what the first refused one raises, and nothing is done."""
-    bucket = versions.find_bucket(connection, bucket_name)
+    bucket = lookups.find_bucket(connection, bucket_name)
     for stripe, live in stripes:
         references.insert_stripe(connection, stripe, live)
     done: list[Done] = []
@@ -203,7 +205,7 @@ def _do(connection: Connection, numbers: Numbers, bucket: Bucket, one: Put | Ope
 def _rename(
     connection: Connection, numbers: Numbers, bucket: Bucket, source: str, target: str, condition: WriteIf
 ) -> tuple[Draft, Placed]:
-    row = versions.find_current(connection, bucket.id, source, None)
+    row = lookups.find_current(connection, bucket.id, source, None)
     about = decode_about(row.about)
     lock = None if row.lock is None else msgspec.convert(row.lock, Lock)
     draft = Draft(target, row.size, row.etag, row.pieces, about, row.page, row.tags, lock, condition, "ObjectRenamed")

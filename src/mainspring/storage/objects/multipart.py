@@ -12,7 +12,7 @@ from sqlalchemy import and_, bindparam, delete, func, insert, or_, select
 
 from mainspring.core.database import Bytes, Int64, Text
 from mainspring.core.ports import Connection
-from mainspring.storage.objects import checksums, references, versions
+from mainspring.storage.objects import checksums, lookups, references, versions
 from mainspring.storage.objects.conditions import ALWAYS, WriteIf
 from mainspring.storage.objects.errors import (
     BadDigest,
@@ -25,10 +25,11 @@ from mainspring.storage.objects.errors import (
     SlowDown,
 )
 from mainspring.storage.objects.model import About, Bucket, Checksum, Lock, Part, decode_about, encode_about
+from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.tables import part as parts
 from mainspring.storage.objects.tables import upload as uploads
-from mainspring.storage.objects.versions import Draft, Numbers, Placed
+from mainspring.storage.objects.versions import Draft, Placed
 
 PARTS_MAX = 10_000
 
@@ -119,7 +120,7 @@ def begin(
     uploads_max: int,
 ) -> None:
     """Raises `NoSuchBucket`, or `SlowDown` where too many are open."""
-    bucket = versions.find_bucket(connection, bucket_name)
+    bucket = lookups.find_bucket(connection, bucket_name)
     if connection.execute(_COUNT, {"of_bucket": bucket.id}).scalar() >= uploads_max:
         raise SlowDown(f"{uploads_max} uploads are open in this bucket")
     values: dict[str, Any] = {
@@ -136,7 +137,7 @@ def begin(
 
 def find(connection: Connection, bucket_name: str, key: str, id: str) -> tuple[Bucket, UploadRow]:
     """Raises `NoSuchBucket` or `NoSuchUpload`."""
-    bucket = versions.find_bucket(connection, bucket_name)
+    bucket = lookups.find_bucket(connection, bucket_name)
     row = connection.execute(_FIND, _named(bucket, key, id)).first()
     if row is None:
         raise NoSuchUpload(upload=id)
@@ -223,7 +224,7 @@ def list_uploads(
     connection: Connection, bucket_name: str, start: bytes, below: str, end: bytes, count: int
 ) -> list[tuple[bytes, str, int, About]]:
     """(key, id, begun_us, about) of the next `count` uploads after the upload `below` of the key `start`."""
-    bucket = versions.find_bucket(connection, bucket_name)
+    bucket = lookups.find_bucket(connection, bucket_name)
     parameters = {"of_bucket": bucket.id, "start": start, "below": below, "end": end, "count": count}
     return [(row[0], row[1], row[2], decode_about(row[3])) for row in connection.execute(_LIST, parameters).all()]
 
@@ -274,13 +275,13 @@ def _about(upload: UploadRow, chosen: Sequence[PartRow], expected: Checksum | No
 
 def _completed_before(connection: Connection, bucket_name: str, key: str, id: str) -> tuple[Draft, Placed]:
     """The answer to a client that asks again because it never saw the first one."""
-    bucket = versions.find_bucket(connection, bucket_name)
-    row = versions.newest_there(connection, bucket.id, key)
+    bucket = lookups.find_bucket(connection, bucket_name)
+    row = lookups.newest_there(connection, bucket.id, key)
     if row is None or row.marker or decode_about(row.about).upload != id:
         raise NoSuchUpload(upload=id)
     lock = None if row.lock is None else msgspec.convert(row.lock, Lock)
     draft = Draft(key, row.size, row.etag, row.pieces, decode_about(row.about), tags=row.tags, lock=lock)
-    return draft, Placed(versions.name_of(row), row.seq, lock, bucket.versioning != 0)
+    return draft, Placed(lookups.name_of(row), row.seq, lock, bucket.versioning != 0)
 
 
 def _store_part(connection: Connection, id: str, row: PartRow) -> None:

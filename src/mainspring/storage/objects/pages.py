@@ -13,14 +13,15 @@ from awscrt.checksums import crc32c  # type: ignore[import-untyped]
 
 from mainspring.core.crash import crash_point
 from mainspring.core.ports import Connection, Database
-from mainspring.storage.objects import references, versions
+from mainspring.storage.objects import lookups, references, versions
 from mainspring.storage.objects.erasure import Profile
 from mainspring.storage.objects.errors import ObjectsError, SlowDown
 from mainspring.storage.objects.model import Bucket, Piece, pack_pieces, stripe_lengths
+from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.stripes import StripeStore, Written
-from mainspring.storage.objects.versions import Draft, Numbers, Placed
+from mainspring.storage.objects.versions import Draft, Placed
 
 ENTRIES_MAX = {"sqlite": 128, "postgresql": 64}
 WAITING_MAX = 8192
@@ -103,7 +104,7 @@ class Pages:
         bodies = [entry.body for entry in entries if entry.body]
         if not bodies:
             return None
-        profile, _ = self._store.choose(entries[0].profile)
+        profile, _ = self._store.placing.choose(entries[0].profile)
         payload, offsets = lay_out(bodies, profile.k)
         written = await self._store.write(payload, profile)
         try:
@@ -146,7 +147,7 @@ def commit_page(
         try:
             bucket = buckets.get(name)
             if bucket is None:
-                bucket = buckets[name] = versions.find_bucket(connection, name)
+                bucket = buckets[name] = lookups.find_bucket(connection, name)
             results.append(versions.put(connection, numbers, bucket, draft))
         except ObjectsError as refusal:
             if draft.pieces:

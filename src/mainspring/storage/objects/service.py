@@ -10,14 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.crash import crash_point
 from mainspring.core.ports import Connection, Database
 from mainspring.core.telemetry import Metrics
-from mainspring.storage.objects import buckets, checksums, listing, locks, moves, versions
+from mainspring.storage.objects import buckets, checksums, listing, locks, lookups, moves, versions
 from mainspring.storage.objects.conditions import ALWAYS, ReadIf, WriteIf
 from mainspring.storage.objects.encryption import CUSTOMER
 from mainspring.storage.objects.engine import Engine
@@ -25,9 +23,9 @@ from mainspring.storage.objects.erasure import parse_profile
 from mainspring.storage.objects.errors import InvalidArgument, InvalidRequest
 from mainspring.storage.objects.intake import Body
 from mainspring.storage.objects.keys import Encryption, Keys
-from mainspring.storage.objects.listing import Ask, Page, Token, Walked
+from mainspring.storage.objects.listing import Page
+from mainspring.storage.objects.lookups import Found
 from mainspring.storage.objects.model import (
-    NULL,
     Bucket,
     Checksum,
     Deleted,
@@ -38,17 +36,16 @@ from mainspring.storage.objects.model import (
     checked_metadata,
     checked_tags,
     key_bytes,
-    parse_version,
     unpack_pieces,
 )
 from mainspring.storage.objects.moves import Changes, Operation, Source
+from mainspring.storage.objects.paging import Paging
 from mainspring.storage.objects.reading import Reader, resolve_range
 from mainspring.storage.objects.saving import KeptObjects
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.staging import Staged, StagedPut, Staging, Wish, profile_of
 from mainspring.storage.objects.upkeep import Upkeep
 from mainspring.storage.objects.uploads import Uploads
-from mainspring.storage.objects.versions import Found
 from mainspring.storage.objects.volumes import Files
 
 REGION = "us-east-1"
@@ -83,6 +80,7 @@ class Objects:
         self.upkeep = Upkeep(self._engine, metrics)
         self._engine.store.on_bad = self.upkeep.bad_stripe
         self._keys = Keys(database, random)
+        self._paging = Paging(self._engine)
         self._staging = Staging(self._engine, self._keys)
         self.uploads = Uploads(self._engine, self._staging, self._keys)
 
@@ -131,7 +129,7 @@ class Objects:
 
     async def bucket(self, name: str) -> Bucket:
         """Raises `NoSuchBucket`."""
-        return await self._database.read(versions.find_bucket, name)
+        return await self._database.read(lookups.find_bucket, name)
 
     async def list_buckets(
         self, *, owner: str | None = None, prefix: str = "", after: str = "", count: int = buckets.BUCKETS_PAGE_MAX
@@ -211,7 +209,7 @@ class Objects:
         Raises `NoSuchBucket`, `NoSuchKey`, `NoSuchVersion`, `MethodNotAllowed` (a delete marker by its version),
         `InvalidRange`, `InvalidPartNumber`, `PreconditionFailed`, `NotModified`.
         """
-        found = await self._find(bucket, key, version, condition, as_of_us, versions.read_for_bytes)
+        found = await self._find(bucket, key, version, condition, as_of_us, lookups.read_for_bytes)
         start, stop = resolve_range(found.object, range, part)
         sealed = found.object.sealed
         data_key = None if sealed is None else await self._keys.open(sealed, customer_key)
@@ -385,11 +383,7 @@ class Objects:
     ) -> Page:
         """Keys after `after`, with common prefixes rolled up at `delimiter`. With the `token` of the page before, `after` is
         ignored and the same moment is shown. Raises `NoSuchBucket`, `InvalidArgument`."""
-        begun = None if token is None else listing.decode_token(token)
-        prefix_bytes, delimiter_bytes = prefix.encode(), delimiter.encode()
-        start = listing.first_start(prefix_bytes, delimiter_bytes, after.encode()) if begun is None else begun.start
-        ask = Ask(prefix_bytes, delimiter_bytes, start, None, min(count, listing.KEYS_MAX), as_of_us)
-        return await self._walk(bucket, ask, begun)
+        return await self._paging.keys(bucket, prefix, delimiter, after, count, token, as_of_us)
 
     async def list_versions(
         self,
@@ -403,55 +397,7 @@ class Objects:
         token: str | None = None,
     ) -> Page:
         """Versions and delete markers, newest first within a key; after the version `version_marker` of `key_marker`."""
-        begun = None if token is None else listing.decode_token(token)
-        prefix_bytes, delimiter_bytes = prefix.encode(), delimiter.encode()
-        if begun is not None:
-            start, below = begun.start, begun.below
-        elif version_marker:
-            if not key_marker:
-                raise InvalidArgument("A version-id marker cannot be specified without a key marker.")
-            start, below = key_marker.encode(), await self._rank_of(bucket, key_marker, version_marker)
-        else:
-            start, below = listing.first_start(prefix_bytes, delimiter_bytes, key_marker.encode()), None
-        ask = Ask(prefix_bytes, delimiter_bytes, start, below, min(count, listing.KEYS_MAX), None, True)
-        return await self._walk(bucket, ask, begun)
-
-    async def _rank_of(self, bucket: str, key: str, version: str) -> int:
-        seq = parse_version(version)
-        if seq is not None:
-            return -seq
-        found = await self._database.read(versions.find_version_in, bucket, key, NULL)
-        return found.rank
-
-    async def _walk(self, bucket: str, ask: Ask, begun: Token | None) -> Page:
-        """One page; a first page that is not the last fixes the moment that the following ones show, and is read at it."""
-        at = ask.at
-        if begun is not None and begun.at > self.now_us() - self._engine.numbers.snapshot_us:
-            at = begun.at
-        walked = await self._database.read(listing.walk, bucket, msgspec.structs.replace(ask, at=at))
-        quiet = self._quiet_moment(walked)
-        if walked.next is not None and at is None and quiet is not None:
-            walked = walked._replace(next=msgspec.structs.replace(walked.next, at=quiet))
-        elif walked.next is not None and at is None:
-            at = await self._database.write(listing.fix_moment, self._engine.numbers, walked.bucket.id)
-            self._engine.numbers.note_moment(walked.bucket.id, at)
-            walked = await self._database.read(listing.walk, bucket, msgspec.structs.replace(ask, at=at))
-        entries, prefixes, next = walked.entries, [one.decode() for one in walked.prefixes], walked.next
-        last = max([*(one.key for one in entries[-1:]), *prefixes[-1:]], key=str.encode, default=None)
-        return Page(
-            entries,
-            prefixes,
-            None if next is None else listing.encode_token(next),
-            None if next is None else last,
-            entries[-1].version if next is not None and entries and entries[-1].key == last else None,
-            walked.bucket.versioning,
-        )
-
-    def _quiet_moment(self, walked: Walked) -> int | None:
-        """The moment of an earlier listing since which nothing has changed. Only where no other process can change it."""
-        if self._database.dialect != "sqlite":
-            return None
-        return self._engine.numbers.quiet_moment(walked.bucket.id)
+        return await self._paging.versions(bucket, prefix, delimiter, key_marker, version_marker, count, token)
 
     async def _find(
         self,
@@ -460,7 +406,7 @@ class Objects:
         version: str | None,
         condition: ReadIf | None,
         as_of_us: int | None,
-        read: Callable[[Connection, str, str, str | None, int | None], Found] = versions.read,
+        read: Callable[[Connection, str, str, str | None, int | None], Found] = lookups.read,
     ) -> Found:
         key_bytes(key)
         found = await self._database.read(read, bucket, key, version, as_of_us)

@@ -128,7 +128,7 @@ class Staging:
         small = [(one, one.small) for one in staged if one.small]
         if not small:
             return []
-        profile, _ = self._engine.store.choose(profile)
+        profile, _ = self._engine.store.placing.choose(profile)
         payload, offsets = lay_out([body for _, body in small], profile.k)
         written = await self._engine.store.write(payload, profile)
         try:

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import groupby
 from typing import TypeVar
 
 import msgspec
@@ -23,12 +22,13 @@ from mainspring.core.clock import Clock
 from mainspring.core.crash import crash_point
 from mainspring.core.ports import Database
 from mainspring.storage.objects import extents, references
-from mainspring.storage.objects.erasure import CODEC_BYTES, Profile, decode, default_profile, encode, shard_length
+from mainspring.storage.objects.erasure import CODEC_BYTES, Profile, decode, encode, shard_length
 from mainspring.storage.objects.errors import InternalError, ServiceUnavailable, StorageFull
 from mainspring.storage.objects.extents import Damage
+from mainspring.storage.objects.placing import Placing
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.settings import ObjectsSettings
-from mainspring.storage.objects.volumes import FULL, Disk, Lost, Place, Segment
+from mainspring.storage.objects.volumes import Disk, Lost, Place, Segment
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 IDS_AT_ONCE = 4096
 KNOWN_MAX = 8192
 TRIES = 3
-FULL_AGAIN_S = 1.0
-WHOLE_READ = 1 << 62
 
 
 class Written(msgspec.Struct):
@@ -59,6 +57,7 @@ class StripeStore:
         self, database: Database, clock: Clock, settings: ObjectsSettings, threads: ThreadPoolExecutor
     ) -> None:
         self.disks: dict[int, Disk] = {}
+        self.placing = Placing(self.disks, clock, settings)
         self.degraded_reads = self.bad_shards = 0
         self._database = database
         self._clock = clock
@@ -68,8 +67,6 @@ class StripeStore:
         self._ids = range(0)
         self._reserving = asyncio.Lock()
         self._known: OrderedDict[int, Stripe] = OrderedDict()
-        self._space: dict[int, tuple[int, bool]] = {}
-        self._turn = 0
 
     # Writing
 
@@ -77,7 +74,7 @@ class StripeStore:
         """Writes the shards of `payload`, not yet durably. Raises `StorageFull` or `ServiceUnavailable`."""
         full = False
         for _ in range(TRIES):
-            profile, disks = self.choose(wanted)
+            profile, disks = self.placing.choose(wanted)
             fragments = await self.run(encode, payload, profile)
             blank = Stripe(await self._next_id(), *profile, len(payload), (None,) * profile.shards)
             targets = list(zip(range(profile.shards), disks, fragments, strict=True))
@@ -119,7 +116,7 @@ class StripeStore:
             )
             await disk.write(segment, partial(extents.pack, header, fragment), place.offset)
         except OSError as error:
-            return self._failed(disk, error)
+            return self.placing.failed(disk, error)
         places[index] = place
         return ""
 
@@ -143,7 +140,7 @@ class StripeStore:
         if one.durable < one.stripe.k:
             raise ServiceUnavailable("the shards could not be made durable")
         payload = await self.payload(one.stripe)
-        profile, disks = self.choose()
+        profile, disks = self.placing.choose()
         fragments = await self.run(encode, payload, profile)
         blank = Stripe(one.stripe.id, *profile, one.stripe.size, (None,) * profile.shards)
         again, _ = await self.write_shards(blank, list(zip(range(profile.shards), disks, fragments, strict=True)))
@@ -173,7 +170,7 @@ class StripeStore:
         try:
             await disk.sync(disk.segments[segment_number])
         except (OSError, KeyError) as error:
-            self._failed(disk, error)
+            self.placing.failed(disk, error)
             return disk_id, segment_number
         return None
 
@@ -190,52 +187,6 @@ class StripeStore:
         for _, segment in written.pinned:
             segment.pins -= 1
         written.pinned.clear()
-
-    def choose(self, wanted: Profile | None = None) -> tuple[Profile, list[Disk]]:
-        """A profile and a disk for each of its shards: `wanted` where enough disks are live, else what they allow.
-
-        No zone gets more than m shards where the zones allow it. Raises `StorageFull` where no disk has room.
-        """
-        disks = [disk for disk in self.disks.values() if self._has_room(disk)]
-        if not disks:
-            raise StorageFull() if self.disks else ServiceUnavailable("no disk is there")
-        profile = wanted if wanted is not None and wanted.shards <= len(disks) else default_profile(len(disks))
-        self._turn += 1
-        turned = disks[self._turn % len(disks) :] + disks[: self._turn % len(disks)]
-        return profile, spread(turned, profile.shards)
-
-    def roomy(self, without: frozenset[int], count: int) -> list[Disk]:
-        """Up to `count` disks that may be written to, others than `without`, of many zones."""
-        disks = [disk for disk in self.disks.values() if disk.id not in without and self._has_room(disk)]
-        return spread(disks, count) if disks else []
-
-    def forget_space(self) -> None:
-        """Asks the disks anew how much room they have."""
-        self._space.clear()
-
-    def _has_room(self, disk: Disk) -> bool:
-        if disk.draining or disk.lost is not None:
-            return False
-        now_ns = self._clock.mono_ns()
-        until_ns, roomy = self._space.get(disk.id, (0, True))
-        if now_ns >= until_ns:
-            try:
-                free_bytes, total_bytes = disk.space()
-            except OSError as error:
-                self._failed(disk, error)
-                return False
-            floor = min(total_bytes * self._settings.free_share_min, self._settings.free_bytes_enough)
-            roomy = free_bytes > floor
-            self._space[disk.id] = (now_ns + int(FULL_AGAIN_S * 1e9), roomy)
-        return roomy
-
-    def _failed(self, disk: Disk, error: Exception) -> str:
-        if isinstance(error, OSError) and error.errno in FULL:
-            self._space[disk.id] = (self._clock.mono_ns() + int(FULL_AGAIN_S * 1e9), False)
-            return "full"
-        log.error("disk %d (%s) is lost: %s", disk.id, disk.directory, error)
-        disk.fail(str(error))
-        return "lost"
 
     async def _begin_segment(self, disk: int, segment: int) -> None:
         await self._database.write(references.begin_segment, disk, segment)
@@ -422,16 +373,6 @@ class StripeStore:
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
-
-
-def spread(disks: Sequence[Disk], count: int) -> list[Disk]:
-    """Up to `count` disks: one of each zone in turn, so that a zone gets as few shards as can be."""
-    zones = [list(members) for _, members in groupby(sorted(disks, key=lambda disk: disk.zone), lambda disk: disk.zone)]
-    zones.sort(key=len, reverse=True)
-    in_turn = [zone[row] for row in range(max(map(len, zones))) for zone in zones if row < len(zone)]
-    chosen = in_turn[:count]
-    order = {disk.id: at for at, disk in enumerate(disks)}
-    return sorted(chosen, key=lambda disk: order[disk.id])
 
 
 def _read_the_exception(task: "asyncio.Task[memoryview]") -> None:

@@ -8,7 +8,7 @@ import logging
 import msgspec
 
 from mainspring.core.telemetry import Metrics
-from mainspring.storage.objects import buckets, lifecycle, multipart, versions
+from mainspring.storage.objects import buckets, lifecycle, lookups, multipart
 from mainspring.storage.objects.compaction import Compaction, Usage
 from mainspring.storage.objects.engine import Engine
 from mainspring.storage.objects.erasure import parse_profile
@@ -145,7 +145,7 @@ class Upkeep:
     async def convert(self, bucket: str) -> int:
         """Cuts what a bucket holds anew under the profile chosen for it; gives how many stripes were. Pages that it shares
         with other buckets stay as they are."""
-        found = await self._database.read(versions.find_bucket, bucket)
+        found = await self._database.read(lookups.find_bucket, bucket)
         if found.profile is None:
             return 0
         profile, key, rank, converted = parse_profile(found.profile), b"", 0, 0
@@ -170,7 +170,7 @@ class Upkeep:
     async def _expire(self, bucket: str, document: bytes) -> int:
         rules, days = lifecycle.decode_rules(document), Days(self._engine.settings.lifecycle_day_seconds)
         now_us = self._clock.wall_ns() // 1000
-        found = await self._database.read(versions.find_bucket, bucket)
+        found = await self._database.read(lookups.find_bucket, bucket)
         walk, key, rank, done = Walk(rules, now_us, days), b"", 0, 0
         while rows := await self._database.read(lifecycle.rows_after, found.id, key, rank):
             actions = [action for at, row in rows for action in walk.decide(at, row)]
