@@ -19,18 +19,20 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         yield one
 
 
-def started(folder: Path, **settings: Any) -> Any:
-    return _Started(folder, settings)
+def started(folder: Path, give: dict[Any, Any] | None = None, **settings: Any) -> Any:
+    """A context in which an application runs; `give` replaces its ports. How full the machine's disk is does not matter."""
+    return _Started(folder, give or {}, settings)
 
 
 class _Started:
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, give: dict[Any, Any], settings: dict[str, Any]) -> None:
         accounts = folder / "accounts.json"
         accounts.write_bytes(msgspec.json.encode(ACCOUNTS))
-        given = {"objects.accounts": str(accounts), **settings}
+        room = {"free_bytes_min": 0, "objects.free_share_min": 0, "objects.free_bytes_enough": 0}
+        given = {"objects.accounts": str(accounts), **room, **settings}
         texts = tuple(f"{name}={value}" for name, value in given.items())
         config = load(settings=("ports.s3=0", *texts), data=str(folder / "data"), port=0, environment={})
-        self._mainspring = Mainspring(["objects"], config)
+        self._mainspring = Mainspring(["objects"], config, give=give)
 
     async def __aenter__(self) -> Running:
         await self._mainspring.__aenter__()

@@ -1,18 +1,31 @@
 """The tour of a client: boto3 with its defaults, integrity protections included."""
 
+import asyncio
 import io
 import urllib.request
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+from mainspring.core.ports import Database
+from mainspring.storage.objects import Objects
+from tests.storage.objects.s3.conftest import started
 from tests.storage.objects.s3.raw import Reply, Signer
 from tests.storage.objects.s3.running import Running, aside, code_of
 
 MIB = 1 << 20
+
+
+@pytest.fixture
+async def running(tmp_path: Path, database: Any) -> AsyncIterator[Running]:
+    """The application on the embedded database and on PostgreSQL."""
+    async with started(tmp_path, {Database: database}) as one:
+        yield one
 
 
 async def test_what_boto3_puts_it_gets_lists_and_shares(running: Running) -> None:
@@ -61,12 +74,13 @@ async def test_a_large_file_goes_up_in_parts_and_comes_back_whole(running: Runni
 
 
 async def test_a_listing_of_1100_keys_comes_in_pages_and_rolls_up_folders(running: Running) -> None:
+    keys = [f"folder{number % 11:02}/{number:04}" for number in range(1_100)]
+    objects = await running.mainspring.service(Objects)
+    await objects.create_bucket("listing")
+    await asyncio.gather(*(objects.put("listing", key, b"", size=0) for key in keys))
+
     def tour() -> None:
         s3 = running.client()
-        s3.create_bucket(Bucket="listing")
-        keys = [f"folder{number % 11:02}/{number:04}" for number in range(1_100)]
-        for key in keys:
-            s3.put_object(Bucket="listing", Key=key, Body=b"")
         pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket="listing"))
         assert [one["Key"] for page in pages for one in page["Contents"]] == sorted(keys)
         assert [page["KeyCount"] for page in pages] == [1_000, 100]

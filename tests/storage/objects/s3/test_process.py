@@ -28,7 +28,7 @@ def client(server: Server, access_key: str, secret_key: str) -> Any:
 def test_what_was_answered_is_there_after_kill_9_and_keys_still_sign(start_server: StartServer, tmp_path: Path) -> None:
     accounts = tmp_path / "accounts.json"
     accounts.write_bytes(msgspec.json.encode(ACCOUNTS))
-    server = start_server("objects", "--accounts", str(accounts))
+    server = start_server("objects", "--accounts", str(accounts), settings=("objects.free_bytes_enough=0",))
     keys = json.loads(server.command("token", "create", "objects", "--json"))
     assert {"token", "access_key", "secret_key"} <= set(keys)
     owner = client(server, keys["access_key"], keys["secret_key"])

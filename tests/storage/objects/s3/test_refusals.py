@@ -6,12 +6,13 @@ from hashlib import md5, sha256
 from urllib.parse import quote
 
 import pytest
+from botocore.exceptions import ClientError
 
 from mainspring.storage.objects.s3.xml import parse
 from mainspring.wire.aws import sigv4
 from mainspring.wire.aws.chunked import SIGNED, UNSIGNED_TRAILER
 from tests.storage.objects.s3.raw import Reply, Signer, send
-from tests.storage.objects.s3.running import Running
+from tests.storage.objects.s3.running import Running, aside, code_of
 
 
 @pytest.fixture
@@ -264,6 +265,16 @@ async def test_conditions_on_what_is_missing_or_has_another_etag(s3: Signer) -> 
     await s3.send("PUT", "/refusals/k", body=b"")
     reply = await s3.send("PUT", "/refusals/k", body=b"", headers={"if-match": '"x"'})
     assert (reply.status, reply.code) == (412, "PreconditionFailed")
+
+
+async def test_a_large_upload_that_is_refused_at_once_still_hears_why(running: Running, s3: Signer) -> None:
+    reply = await s3.send("PUT", "/refusals/k", body=bytes(12 << 20), secret="another")
+    assert (reply.status, reply.code) == (403, "SignatureDoesNotMatch")
+    wrong = running.client(secret_key="another")
+    with pytest.raises(ClientError) as refused:
+        await aside(wrong.put_object, Bucket="refusals", Key="k", Body=bytes(12 << 20))
+    assert code_of(refused.value) == "SignatureDoesNotMatch"
+    await nothing_stored(s3)
 
 
 async def test_of_racing_conditional_writes_one_wins(s3: Signer) -> None:

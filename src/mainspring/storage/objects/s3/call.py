@@ -1,9 +1,10 @@
 """One request at the door: what it says, who says it, and which bucket it is about; handlers take this and give an `Answer`."""
 
+import asyncio
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mainspring.core.http.request import Receive, Scope, headers_of
+from mainspring.core.http.request import Message, Receive, Scope, headers_of
 from mainspring.storage.objects.s3 import routing
 from mainspring.storage.objects.s3.addressing import Address, fields
 from mainspring.storage.objects.s3.bodies import Body, content_md5
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mainspring.storage.objects.s3.door import Door
 
 EMPTY: dict[str, str] = {}
+DRAINED_BYTES_MAX = 64 << 20
+DRAINED_S_MAX = 10.0
 
 
 class Call:
@@ -26,7 +29,8 @@ class Call:
         self.door = door
         self.objects = door.objects
         self.scope = scope
-        self.receive = receive
+        self.heard_all = False
+        self._receive = receive
         self.request_id = request_id
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = headers_of(scope)
@@ -49,6 +53,28 @@ class Call:
         """The tags of the object that is asked for, where a policy wants to know them."""
         self.verdict = ""
         self.ranged = False
+
+    async def receive(self) -> Message:
+        """The next piece of the body, as ASGI has it."""
+        message = await self._receive()
+        if not message.get("more_body"):
+            self.heard_all = True
+        return message
+
+    async def drain(self) -> None:
+        """Hears the rest of a body that nobody wants, within bounds: a client that is still sending would not hear the
+        answer. One that waits to be told to go on is not told to."""
+        if self.heard_all or self.method not in ("PUT", "POST") or b"expect" in self.headers:
+            return
+        if self.headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in self.headers:
+            return
+        left = DRAINED_BYTES_MAX
+        try:
+            async with asyncio.timeout(DRAINED_S_MAX):
+                while not self.heard_all and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return
 
     @property
     def level(self) -> routing.Level:

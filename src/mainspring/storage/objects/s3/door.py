@@ -120,6 +120,8 @@ class Door:
         except Exception as error:
             log.error("S3 request %s failed at %s", request_id, scope["path"][:200], exc_info=error)
             answer, code = self._refusal(S3Error("InternalError"), call, request_id)
+        if code and call is not None:
+            await call.drain()
         common: list[Header] = [(b"x-amz-request-id", request_id.encode()), self._id2, SERVER]
         if call is not None and call.view is not None and b"origin" in call.headers:
             common += self._cors(call)
