@@ -30,13 +30,11 @@ from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
 from mainspring.core.crash import crash_point
 from mainspring.core.timer_wheel import Timer, Timers
-from mainspring.storage.log.errors import InvalidProducerEpoch, LogError, UnknownPartition
+from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.groups.turn import Turn
 from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS, TRANSACTION_STATE, InternalTopic
 from mainspring.storage.log.model import Appending
-from mainspring.storage.log.producers import Origin
 from mainspring.storage.log.record_schemas import TRANSACTION_RECORDS
-from mainspring.storage.log.records import marker
 from mainspring.storage.log.transaction_errors import (
     ConcurrentTransactions,
     CoordinatorLoading,
@@ -52,6 +50,7 @@ from mainspring.storage.log.transaction_machine import (
     connection_number,
 )
 from mainspring.storage.log.transaction_machine import Transactions as Machine
+from mainspring.storage.log.transaction_markers import Markers
 from mainspring.storage.log.transaction_producer import OpenTransaction, TransactionalProducer
 
 if TYPE_CHECKING:
@@ -59,7 +58,6 @@ if TYPE_CHECKING:
     from mainspring.storage.log.groups.service import Groups
 
 log = logging.getLogger(__name__)
-COORDINATOR_EPOCH = 0
 
 
 class TransactionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +91,7 @@ class Transactions:
         self._machine = Machine(
             self._new_id, self.settings.transaction_timeout_ms_max, self.settings.transactional_id_expiration_ms
         )
+        self._markers = Markers(engine, groups, clock)
         self._timers = Timers(clock)
         self._wakes: dict[str, Timer] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
@@ -251,7 +250,9 @@ class Transactions:
         codes: dict[Slot, int] = {}
         for slot in slots:
             try:
-                await self._mark(producer, slot, commit=commit, coordinator_epoch=coordinator_epoch, raised=raised)
+                await self._markers.write(
+                    producer, slot, commit=commit, coordinator_epoch=coordinator_epoch, raised=raised
+                )
                 codes[slot] = 0
             except LogError as error:
                 codes[slot] = error.kafka_code
@@ -376,7 +377,7 @@ class Transactions:
             producer, commit = Producer(found.producer_id, found.epoch), found.state is State.PREPARE_COMMIT
             left = set(found.slots)
             while left:
-                left = await self._mark_all(producer, left, commit=commit, raised=found.raised)
+                left = await self._markers.write_all(producer, left, commit=commit, raised=found.raised)
                 if left:
                     await self.clock.sleep(backoff.next_s())
             crash_point("log.transaction.marked")
@@ -392,42 +393,6 @@ class Transactions:
             if self._ending.get(id) is asyncio.current_task():
                 del self._ending[id]
 
-    async def _mark_all(self, producer: Producer, slots: set[Slot], *, commit: bool, raised: bool) -> set[Slot]:
-        """Gives the partitions that took no marker."""
-        outcomes = await asyncio.gather(
-            *(self._mark(producer, slot, commit=commit, raised=raised) for slot in sorted(slots)),
-            return_exceptions=True,
-        )
-        left = set()
-        for slot, outcome in zip(sorted(slots), outcomes, strict=True):
-            if isinstance(outcome, InvalidProducerEpoch | UnknownPartition):
-                continue  # it stands there already, or the topic is gone
-            if isinstance(outcome, Exception):
-                log.warning("%s-%d takes no marker yet: %s", *slot, outcome)
-                left.add(slot)
-            elif outcome is not None:
-                raise outcome
-        return left
-
-    async def _mark(
-        self,
-        producer: Producer,
-        slot: Slot,
-        *,
-        commit: bool,
-        raised: bool,
-        coordinator_epoch: int = COORDINATOR_EPOCH,
-    ) -> None:
-        partition = self.engine.partition(*slot)
-        batch = marker(producer.id, producer.epoch, commit, coordinator_epoch, self.clock.wall_ns() // 1_000_000)
-        appending = partition.append(
-            batch, coordinator_epoch=coordinator_epoch, origin=Origin.COORDINATOR, bumped_epoch=raised
-        )
-        crash_point("log.transaction.marking")
-        await appending.durable()
-        if slot[0] == CONSUMER_OFFSETS:
-            self.groups.ended(slot[1], producer.id, commit)
-
     # Loading
 
     async def _open(self) -> None:
@@ -435,7 +400,7 @@ class Transactions:
         await self._topic.open()
         for index in range(self._topic.partitions):
             await self._load(index)
-        await self._end_unknown()
+        await self._markers.end_unknown(self._machine.by_id.values())
 
     async def _load(self, index: int) -> None:
         turn = self._turn()
@@ -447,25 +412,6 @@ class Transactions:
                 self._begin_ending(id)
             elif found.state is State.ONGOING:
                 self._wake_at(id, found.deadline_ms)
-
-    async def _end_unknown(self) -> None:
-        """Aborts records that no transaction knows of: theirs was lost with the crash that they survived."""
-        by_producer = {found.producer_id: found for found in self._machine.by_id.values()}
-        marked: list[tuple[Slot, int, Appending]] = []
-        for topic in self.engine.topics.values():
-            for partition in topic.partitions:
-                slot = (topic.name, partition.index)
-                for producer_id in tuple(partition.open_transactions):
-                    found = by_producer.get(producer_id)
-                    if found is None or slot not in found.slots:
-                        log.warning("%s-%d holds records of a transaction that nobody knows: aborted", *slot)
-                        epoch = partition.producers[producer_id].epoch
-                        batch = marker(producer_id, epoch, False, COORDINATOR_EPOCH, self._turn().wall_ms)
-                        marked.append((slot, producer_id, partition.append(batch, origin=Origin.COORDINATOR)))
-        for slot, producer_id, appending in marked:
-            await appending.durable()
-            if slot[0] == CONSUMER_OFFSETS:
-                self.groups.ended(slot[1], producer_id, False)
 
     def _lost(self, index: int) -> None:
         log.error("%s-%d does not take a record", TRANSACTION_STATE, index)
@@ -480,7 +426,7 @@ class Transactions:
                     del self._machine.by_id[id]
                 try:
                     await self._load(index)
-                    await self._end_unknown()
+                    await self._markers.end_unknown(self._machine.by_id.values())
                     return
                 except LogError:
                     log.exception("%s-%d cannot be read", TRANSACTION_STATE, index)

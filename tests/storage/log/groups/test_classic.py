@@ -3,7 +3,7 @@
 import pytest
 
 from mainspring.storage.log.groups import errors
-from mainspring.storage.log.groups.classic import State
+from mainspring.storage.log.groups.classic_members import State
 from mainspring.storage.log.groups.messages import Joined, Leaving, Offset, OffsetCommit
 
 from .bench import PENDING, Bench

@@ -6,7 +6,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainspring.storage.log.groups.classic import ClassicGroup, State
+from mainspring.storage.log.groups.classic import ClassicGroup
+from mainspring.storage.log.groups.classic_members import State
 from mainspring.storage.log.groups.consumer import ConsumerGroup
 from mainspring.storage.log.groups.embedded import read_assignment, write_assignment, write_subscription
 from mainspring.storage.log.groups.errors import GroupError, MemberIdRequired

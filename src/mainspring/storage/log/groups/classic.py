@@ -9,12 +9,13 @@ down: after a crash members find the generation they knew, and an unfinished reb
 Kafka's `ClassicGroup` in the terms of the Java coordinator.
 """
 
-from collections.abc import Callable, Iterable
-from enum import Enum
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from mainspring.storage.log.groups.classic_members import Member, State, common_protocols, elect_protocol
+from mainspring.storage.log.groups.classic_records import restore, value
 from mainspring.storage.log.groups.embedded import PROTOCOL_TYPE, read_subscription
 from mainspring.storage.log.groups.errors import (
     FencedInstanceId,
@@ -27,7 +28,6 @@ from mainspring.storage.log.groups.errors import (
     UnknownMemberId,
 )
 from mainspring.storage.log.groups.messages import (
-    Client,
     Heartbeat,
     Joined,
     JoinGroup,
@@ -39,36 +39,6 @@ from mainspring.storage.log.groups.messages import (
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.groups.turn import NEVER_MS, Turn
 from mainspring.storage.log.record_schemas import CLASSIC_GROUP, Record
-
-
-class State(Enum):
-    EMPTY = "Empty"
-    PREPARING = "PreparingRebalance"
-    COMPLETING = "CompletingRebalance"
-    STABLE = "Stable"
-    DEAD = "Dead"
-
-
-class Member(msgspec.Struct, kw_only=True):
-    """`joining` and `syncing` are the tokens of requests that wait at the barrier."""
-
-    id: str
-    instance: str | None
-    client: Client
-    session_timeout_ms: int
-    rebalance_timeout_ms: int
-    protocols: tuple[tuple[str, bytes], ...]
-    skips_assignment: bool = False
-    assignment: bytes = b""
-    joining: Any = None
-    syncing: Any = None
-    deadline_ms: int = NEVER_MS
-
-    def metadata(self, protocol: str | None) -> bytes:
-        return next((metadata for name, metadata in self.protocols if name == protocol), b"")
-
-    def waits(self) -> bool:
-        return self.joining is not None or self.syncing is not None
 
 
 class ClassicGroup:
@@ -210,7 +180,7 @@ class ClassicGroup:
             return
         if request.protocol_type != self.protocol_type:
             raise InconsistentGroupProtocol
-        if not self._common(others).intersection(name for name, _ in request.protocols):
+        if not common_protocols(others).intersection(name for name, _ in request.protocols):
             raise InconsistentGroupProtocol
 
     def _check_room(self) -> None:
@@ -370,7 +340,7 @@ class ClassicGroup:
             return
         if self.leader not in self.members or self.members[self.leader].joining is None:
             self.leader = joined[0].id
-        self.protocol = self.elect_protocol()
+        self.protocol = elect_protocol(self.members.values())
         self._become(State.COMPLETING, turn)
         timeout_ms = max(one.rebalance_timeout_ms for one in self.members.values())
         self._barrier_ms = turn.now_ms + max(1, timeout_ms)
@@ -403,18 +373,6 @@ class ClassicGroup:
             if leads
             else (),
         )
-
-    def _common(self, members: Iterable[Member]) -> set[str]:
-        return set.intersection(*({name for name, _ in one.protocols} for one in members))
-
-    def elect_protocol(self) -> str:
-        """Each member votes for the first of its list that all support."""
-        common = self._common(self.members.values())
-        votes: dict[str, int] = {}
-        for member in self.members.values():
-            choice = next(name for name, _ in member.protocols if name in common)
-            votes[choice] = votes.get(choice, 0) + 1
-        return max(votes, key=lambda name: votes[name])
 
     # Members
 
@@ -461,53 +419,12 @@ class ClassicGroup:
     # The log
 
     def _write(self, turn: Turn) -> None:
-        turn.write(CLASSIC_GROUP, (self.id,), self.value())
+        turn.write(CLASSIC_GROUP, (self.id,), value(self))
 
     def write_away(self, turn: Turn) -> None:
         turn.write(CLASSIC_GROUP, (self.id,), None)
 
-    def value(self) -> dict[str, Any]:
-        return {
-            "protocol_type": self.protocol_type or "",
-            "generation": self.generation,
-            "protocol": self.protocol,
-            "leader": self.leader,
-            "state_timestamp": self.state_since_ms,
-            "members": [
-                {
-                    "member": one.id,
-                    "instance": one.instance,
-                    "client_id": one.client.id,
-                    "client_host": one.client.host,
-                    "rebalance_timeout_ms": one.rebalance_timeout_ms,
-                    "session_timeout_ms": one.session_timeout_ms,
-                    "subscription": one.metadata(self.protocol),
-                    "assignment": one.assignment,
-                }
-                for one in self.members.values()
-            ],
-        }
-
     def replay(self, record: Record, turn: Turn) -> None:
         """Takes the state that a record tells; sessions start anew."""
-        value = record.value or {}
-        self.protocol_type = value["protocol_type"] or None
-        self.generation = value["generation"]
-        self.protocol, self.leader = value["protocol"], value["leader"]
-        self.state_since_ms = value["state_timestamp"]
-        self.members = {
-            one["member"]: Member(
-                id=one["member"],
-                instance=one["instance"],
-                client=Client(one["client_id"], one["client_host"]),
-                session_timeout_ms=one["session_timeout_ms"],
-                rebalance_timeout_ms=one["rebalance_timeout_ms"],
-                protocols=((self.protocol or "", one["subscription"]),),
-                assignment=one["assignment"],
-                deadline_ms=turn.now_ms + one["session_timeout_ms"],
-            )
-            for one in value["members"]
-        }
-        self.static = {one.instance: one.id for one in self.members.values() if one.instance is not None}
-        self.state = State.STABLE if self.members else State.EMPTY
+        restore(self, record.value or {}, turn)
         self.schedule(turn)

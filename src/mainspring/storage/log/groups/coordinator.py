@@ -10,7 +10,8 @@ from typing import Any
 
 from mainspring.storage.log.groups import migration
 from mainspring.storage.log.groups.catalog import Catalog
-from mainspring.storage.log.groups.classic import ClassicGroup, State
+from mainspring.storage.log.groups.classic import ClassicGroup
+from mainspring.storage.log.groups.classic_members import State
 from mainspring.storage.log.groups.consumer import ConsumerGroup
 from mainspring.storage.log.groups.errors import (
     GroupError,

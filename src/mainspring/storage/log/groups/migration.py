@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from mainspring.storage.log.groups.catalog import Catalog
-from mainspring.storage.log.groups.classic import ClassicGroup, Member, State
+from mainspring.storage.log.groups.classic import ClassicGroup
+from mainspring.storage.log.groups.classic_members import Member, State, elect_protocol
+from mainspring.storage.log.groups.classic_records import value
 from mainspring.storage.log.groups.consumer import LEAVES_FOR_A_WHILE, ConsumerGroup
 from mainspring.storage.log.groups.consumer_members import ClassicMembership, ConsumerMember
 from mainspring.storage.log.groups.consumer_records import write_member
@@ -184,11 +186,11 @@ def downgraded(group: ConsumerGroup, turn: Turn) -> ClassicGroup:
         if member.instance is not None:
             fresh.static[member.instance] = member.id
     fresh.leader = next(iter(fresh.members))
-    fresh.protocol = fresh.elect_protocol()
+    fresh.protocol = elect_protocol(fresh.members.values())
     for member_id in list(group.members):
         group.erase(group.members[member_id], turn)
     group.write_away(turn)
-    turn.write(CLASSIC_GROUP, (fresh.id,), fresh.value())
+    turn.write(CLASSIC_GROUP, (fresh.id,), value(fresh))
     fresh.rebalance(turn)
     fresh.schedule(turn)
     return fresh

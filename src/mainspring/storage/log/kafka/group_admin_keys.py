@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import UUID
 
-from mainspring.storage.log.groups.classic import ClassicGroup, State
+from mainspring.storage.log.groups.classic import ClassicGroup
+from mainspring.storage.log.groups.classic_members import State
 from mainspring.storage.log.groups.consumer import ConsumerGroup
 from mainspring.storage.log.groups.errors import GroupError, GroupIdNotFound
 from mainspring.storage.log.groups.messages import GroupDelete
