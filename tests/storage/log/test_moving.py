@@ -1,6 +1,6 @@
 """A log moved to Apache Kafka: every record arrives as it was, and every group goes on where it stood."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
@@ -91,9 +91,21 @@ async def test_a_topic_that_has_records_there_is_left_alone(log: Log, database: 
     await there.stop()
 
 
+@pytest.fixture
+def empty_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
+    """A broker of this test's own: a server's topics have names that other tests' servers use as well."""
+    broker = KafkaBroker(tmp_path / "kafka")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
+
+
 async def test_the_command_moves_a_stopped_server_which_then_runs_on_kafka(
-    start_server: StartServer, kafka: KafkaBroker
+    start_server: StartServer, empty_kafka: KafkaBroker
 ) -> None:
+    kafka = empty_kafka
     server = start_server("links", "log")
     links = f"links.changed-{uuid4().hex[:8]}"
     server.call("POST", "api/log/topics", {"name": links})

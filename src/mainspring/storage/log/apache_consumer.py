@@ -30,6 +30,9 @@ Callback = Callable[[Collection[Owned]], Awaitable[object]]
 WAIT_S = 0.25
 """How long the thread waits for records before it looks whether the consumer is to close."""
 
+SESSION_MS = 15_000
+"""How long a member may be silent before its partitions go to others."""
+
 CALLBACK_S = 240.0
 """How long a hand-over may wait for the callbacks; less than Kafka's `max.poll.interval.ms`."""
 
@@ -136,6 +139,7 @@ class KafkaConsumer:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "isolation.level": self._isolation,
+                "session.timeout.ms": SESSION_MS,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "topic.metadata.refresh.interval.ms": 10_000,
             }
