@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from mainspring.storage.log.errors import LogError
+from mainspring.storage.log.errors import LogError, OffsetOutOfRange
 from mainspring.storage.log.kafka.acls import Operation, Resource
 from mainspring.storage.log.kafka.codec import ms
 from mainspring.storage.log.kafka.fetch_sessions import TopicKey, Turn, Wanted
@@ -192,6 +192,8 @@ class Fetching(Later):
         aborted: list[tuple[int, int]] | None = [] if committed else None
         if wanted.last_fetched_epoch >= 0:
             epoch, end = partition.epoch_end(wanted.last_fetched_epoch)
+            if epoch < 0 or wanted.last_fetched_epoch > partition.leader_epoch:
+                raise OffsetOutOfRange
             if epoch < wanted.last_fetched_epoch or end < wanted.offset:
                 return Found(wanted, 0, high_watermark, last_stable, log_start, aborted, diverging=(epoch, end))
         readable = last_stable if committed else high_watermark

@@ -91,7 +91,7 @@ def offset_for_leader_epoch(request: Any, context: Context) -> Answer:
                 )
                 if one.leader_epoch == partition.leader_epoch:
                     end |= {"leader_epoch": one.leader_epoch, "end_offset": partition.end}
-                else:
+                elif one.leader_epoch < partition.leader_epoch:
                     epoch, offset = partition.epoch_end(one.leader_epoch)
                     end |= {"leader_epoch": epoch, "end_offset": offset}
             except LogError as error:

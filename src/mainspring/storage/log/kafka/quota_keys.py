@@ -101,7 +101,8 @@ def _copy(state: ClusterState) -> ClusterState:
 def _entity(parts: Any) -> Entity:
     entity: dict[str, str | None] = {}
     for one in parts:
-        _kind(one.entity_type)
+        if one.entity_type not in KINDS:
+            raise InvalidRequest(f"Unhandled client quota entity type: {one.entity_type}")
         if one.entity_type in entity:
             raise InvalidRequest(f"Invalid client quota entity, duplicate {one.entity_type}")
         if one.entity_name == "":

@@ -11,7 +11,6 @@ SUPPORTED = {
     "group.version": (0, 1),
     "metadata.version": (7, 29),
     "share.version": (0, 1),
-    "streams.version": (0, 1),
     "transaction.version": (0, 2),
 }
 """Feature and the levels that it may have."""
