@@ -8,10 +8,15 @@ import pytest
 from mainspring.core.clock import SystemClock, VirtualClock
 from mainspring.core.simulator.campaign import campaign
 from mainspring.storage.log.engine import Engine
+from mainspring.storage.log.errors import StorageFailed
 from mainspring.storage.log.groups.service import Groups
 from mainspring.storage.log.groups.settings import GroupSettings
+from mainspring.storage.log.internal_topics import TRANSACTION_STATE
 from mainspring.storage.log.records import records_in
 from mainspring.storage.log.transaction_errors import (
+    ConcurrentTransactions,
+    CoordinatorLoading,
+    CoordinatorNotAvailable,
     InvalidProducerIdMapping,
     InvalidRequest,
     InvalidTxnState,
@@ -185,6 +190,54 @@ async def test_a_topic_that_is_deleted_does_not_hold_its_transaction(tmp_path):
             await t.append("in", 0, [record(b"b")])
             await node.engine.delete_topic("out")
         assert committed(node.engine.partition("in", 0)) == [b"b"]
+
+
+async def test_a_commit_is_decided_though_a_partition_takes_no_marker_and_ends_there_when_it_does(tmp_path):
+    clock = VirtualClock()
+    async with Node(tmp_path, clock) as node:
+        producer = await node.transactions.producer("t")
+        t = await producer.transaction().__aenter__()
+        await t.append("out", 0, [record(b"a")])
+        await t.append("out", 1, [record(b"b")])
+        broken = node.engine.partition("out", 1)
+        broken.failure = StorageFailed("no space")
+        ending = asyncio.ensure_future(t.__aexit__(None, None, None))
+        await until(lambda: node.read() == [b"a"])
+        assert broken.open_transactions
+        assert not ending.done()
+        with pytest.raises(ConcurrentTransactions):
+            node.transactions.admit("t", producer.current.id, producer.current.epoch + 1, "out", 0, implicit=True)
+        broken.failure = None
+
+        async def stands() -> bool:
+            await clock.advance(1)
+            return not broken.open_transactions
+
+        await until(stands)
+        await ending
+        assert node.read(1) == [b"b"]
+        await until(lambda: node.transactions._machine.by_id["t"].state is State.COMPLETE_COMMIT)
+
+
+async def test_a_coordinator_whose_disk_fails_says_so_and_goes_on_from_its_log(tmp_path):
+    async with Node(tmp_path) as node, asyncio.timeout(60):
+        producer = await node.transactions.init("t", 60_000)
+        index = node.transactions._topic.index("t")
+        partition = node.engine.partition(TRANSACTION_STATE, index)
+        partition.failure = StorageFailed("no space")
+        with pytest.raises(CoordinatorNotAvailable):
+            await node.transactions.add("t", producer, [("out", 0)])
+        partition.failure = None
+
+        async def goes_on() -> bool:
+            try:
+                await node.transactions.add("t", producer, [("out", 0)])
+            except CoordinatorLoading:
+                return False
+            return True
+
+        await until(goes_on)
+        assert await node.transactions.holds("t", producer, [("out", 0)]) == [True]
 
 
 async def test_a_producer_without_a_transactional_id_gets_an_id_of_its_own(tmp_path):

@@ -116,6 +116,15 @@ def test_positions_of_a_topic_that_was_deleted_go_with_it():
     assert fetch(bench) is None
 
 
+def test_a_position_of_a_topic_that_was_made_anew_is_not_the_new_ones():
+    bench = Bench()
+    offset = Offset(5, committed_at_ms=WALL_MS, topic_id=bench.topics["orders"].id)
+    bench.ask(OffsetCommit(group="g", offsets={ONE: offset}))
+    assert fetch(bench) == 5
+    bench.topics["orders"] = topic(9, 4)
+    assert fetch(bench) is None
+
+
 def test_a_group_with_members_is_not_deleted_and_one_without_is():
     bench = Bench()
     with pytest.raises(errors.GroupIdNotFound):

@@ -31,6 +31,7 @@ from mainspring.storage.log.groups.messages import (
     Heartbeat,
     JoinGroup,
     LeaveGroup,
+    Offset,
     OffsetCommit,
     OffsetDelete,
     OffsetFetch,
@@ -295,12 +296,20 @@ class Coordinator:
             token,
             {
                 one: (
-                    self.offsets.get(request.group, one),
+                    self._position(request.group, one),
                     request.stable and self.offsets.unstable(request.group, one),
                 )
                 for one in wanted
             },
         )
+
+    def _position(self, group: str, partition: TopicPartition) -> Offset | None:
+        """What was committed, unless it was for another topic that had this name before."""
+        found = self.offsets.get(group, partition)
+        now = self.catalog.id(partition[0])
+        if found is None or (found.topic_id is not None and now is not None and found.topic_id != now):
+            return None
+        return found
 
     def _delete_offsets(self, request: OffsetDelete, token: Any, turn: Turn) -> None:
         """Answers the Kafka error code of each partition."""
