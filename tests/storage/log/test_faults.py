@@ -132,8 +132,8 @@ async def test_a_failing_sync_is_not_tried_again_as_if_nothing_had_happened(tmp_
 
 async def test_a_journal_that_cannot_be_synced_falls_back_to_the_files_themselves(tmp_path):
     files = FailingFiles()
-    async with running(tmp_path, files=files, journal_files_min=1) as engine:
-        topic = await engine.create_topic("t", 8)
+    async with running(tmp_path, files=files, journal_files_min=1, open_files_max=32) as engine:
+        topic = await engine.create_topic("t", 40)
         for broken in ("unsyncable", "full"):
             setattr(files, broken, {"commit-journal"})
             for _ in range(2):
@@ -308,3 +308,18 @@ async def test_whatever_a_client_sends_is_stored_whole_or_refused_by_an_error_of
     async with running(tmp_path) as engine:
         again = engine.partition("t", 0)
         assert again.end == partition.end
+
+
+async def test_a_fault_of_ours_in_a_commit_leaves_nobody_waiting_and_others_live(tmp_path, monkeypatch):
+    files = FailingFiles()
+    async with running(tmp_path, files=files) as engine:
+        first, second = (await engine.create_topic("t", 2)).partitions
+        await append(first, b"a")
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "write", lambda *_: 1 / 0)
+            with pytest.raises(StorageFailed):
+                await append(first, b"b")
+        await append(second, b"c")
+        assert values_of(first) == [b"a"] and values_of(second) == [b"c"]
+    async with running(tmp_path) as engine:
+        assert values_of(engine.partition("t", 0)) == [b"a"]

@@ -8,7 +8,7 @@
     clean-stop                          the state of all partitions, only while no process has them open
     topics/, meta.properties            in the first directory: the topics, the cluster's id
 
-The methods whose names end in no word for waiting run in the writer's thread, through `writer.call`.
+The methods run in the writer's thread, through `writer.call`, but for `offsets`.
 """
 
 from __future__ import annotations

@@ -12,11 +12,9 @@ from typing import Any, TypeVar
 
 from .model import Appending
 from .trimming import Trimming
-from .writer import COMMIT_APPENDS_MAX, Job, Writer
+from .writer import COMMIT_APPENDS_MAX, SYNCS_AT_ONCE, Job, Writer
 
 T = TypeVar("T")
-
-SYNCS_AT_ONCE = 4
 
 
 class ThreadedWriter(Writer):

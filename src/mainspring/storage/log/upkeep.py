@@ -127,7 +127,10 @@ class Upkeep:
         due = [entry for entry in self._waiting if all or entry[0] <= now_ns]
         self._waiting = [entry for entry in self._waiting if not all and entry[0] > now_ns]
         for _, directory, paths in due:
-            await directory.writer.call(directory.delete, paths)
+            try:
+                await directory.writer.call(directory.delete, paths)
+            except OSError:
+                _log.exception("deleted files stay on the disk", extra={"path": paths[0]})
 
     async def delete_records(self, directory: Directory, partition: Partition, before: int) -> int:
         """Moves the log start, durably; -1 for the high watermark. Raises `OffsetOutOfRange` and `StorageFailed`."""

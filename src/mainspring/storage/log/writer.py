@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 COMMIT_APPENDS_MAX = 16_384
 COMMIT_BYTES_MAX = 32 << 20
+SYNCS_AT_ONCE = 4
 
 
 class SyncFailed(StorageFailed):
@@ -141,6 +142,21 @@ class Writer:
     # Appends
 
     def _commit(self, appends: list[Appending]) -> None:
+        try:
+            self._write_and_sync(appends)
+        except Exception as error:
+            # Whatever it was: nobody may wait for ever, and nothing of which nothing is known may be written on.
+            _log.exception("a commit failed", extra={"folder": self.folder})
+            for item in appends:
+                if item.partition.write_error is None:
+                    self._spoil(item.partition, SyncFailed(f"the commit failed: {error}"))
+                item.error = item.partition.write_error
+        self._done(appends)
+        journal = self._journal
+        if journal is not None and (journal.size > self._settings.journal_bytes or not journal.intact):
+            self._trim_beside()
+
+    def _write_and_sync(self, appends: list[Appending]) -> None:
         self.commits += 1
         self.appends += len(appends)
         self.appended_bytes += sum(len(item.data) for item in appends)
@@ -155,7 +171,6 @@ class Writer:
         crash_point("log.append.written")
         if not self._syncs_commit:
             self._mark_dirty(written)
-            self._done(appends)
             return
         early = [item for item in appends if item.acks == ACKS_LEADER and item.error is None]
         if early:
@@ -166,10 +181,6 @@ class Writer:
         else:
             self._sync_journal(written)
         crash_point("log.append.synced")
-        self._done(appends)
-        journal = self._journal
-        if journal is not None and (journal.size > self._settings.journal_bytes or not journal.intact):
-            self._trim_beside()
 
     def _done(self, appends: list[Appending]) -> None:
         self._deliver(lambda: self._finished(appends))
@@ -195,8 +206,12 @@ class Writer:
         _log.error("a partition cannot be written: %s", error, extra={"partition": partition.name})
 
     def _sync_each(self, runs: list[_Run]) -> None:
-        handles = [self.opened.handle(run.segment.path()) for run in runs]
-        errors = list(self._sync_all(handles))
+        # No more at once than surely stay open together.
+        for first in range(0, len(runs), SYNCS_AT_ONCE):
+            self._sync_few(runs[first : first + SYNCS_AT_ONCE])
+
+    def _sync_few(self, runs: list[_Run]) -> None:
+        errors = list(self._sync_all([self.opened.handle(run.segment.path()) for run in runs]))
         self.syncs += len(runs)
         for run, error in zip(runs, errors, strict=True):
             folder = run.segment.folder
