@@ -15,7 +15,7 @@ from mainspring.core.accounts import Accounts
 from mainspring.core.accounts.caller import Caller
 from mainspring.core.accounts.key_pairs import KeyPair, access_key_of
 from mainspring.core.http import Request, Response, Routes, Stream
-from mainspring.core.problems import Conflict, Forbidden, Invalid, NotFound
+from mainspring.core.problems import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from mainspring.storage.objects import http_views as views
 from mainspring.storage.objects.errors import ObjectsError
 from mainspring.storage.objects.http_views import (
@@ -276,7 +276,7 @@ async def abort_upload(
     await objects.uploads.abort(bucket, query.key, upload)
 
 
-@routes.post("/buckets/{bucket}/presign", scope="objects:read", problems=(ObjectsError, Forbidden))
+@routes.post("/buckets/{bucket}/presign", scope="objects:read", problems=(ObjectsError, Forbidden, Unavailable))
 async def presign(
     bucket: Name, body: PresignWanted, caller: Caller, door: Door, accounts: Accounts, settings: ObjectsSettings
 ) -> Presigned:
@@ -285,6 +285,8 @@ async def presign(
         body.method
     ]
     await _may(door, caller, bucket, action, body.key)
+    if not settings.public_url:
+        raise Unavailable("The S3 listener is off; `mainspring systems` says why", retry_after_s=60)
     pair = await _pair_of(caller, accounts)
     now_s, base = door.clock.wall_ns() / 1e9, settings.public_url.rstrip("/")
     scope = sigv4.Scope(pair.access_key, sigv4.date_of(now_s)[:8], door.region, "s3")

@@ -77,7 +77,7 @@ async def post(s3: Signer, fields: dict[str, str], file: bytes) -> Reply:
 
 
 async def presigned(
-    running: Running, key: str, conditions: list[Any], fields: dict[str, str], expires_s: int = 60
+    running: Running, key: str, conditions: list[Any], fields: dict[str, str], expires_s: int = 600
 ) -> dict[str, str]:
     made = await aside(
         running.client().generate_presigned_post,

@@ -36,6 +36,22 @@ class _Place:
 
 
 _TABLE: dict[tuple[str, str], _Place] = {}
+NOT_OURS = frozenset(
+    [
+        "abac",
+        "annotation",
+        "metadataConfiguration",
+        "metadataInventoryTable",
+        "metadataJournalTable",
+        "metadataTable",
+        "restore",
+        "select",
+        "session",
+        "torrent",
+    ]
+)
+"""Subresources of S3 that are not here. Whoever asks for one must not get, or overwrite, the object itself."""
+
 _CHOOSING: set[str] = set()
 """Query fields that choose an operation somewhere: where one stands that chooses nothing here, nothing else is done."""
 
@@ -66,6 +82,8 @@ def find(method: str, level: Level, query: Mapping[str, str]) -> Operation:
         for field in query:
             if field in by_field:
                 return by_field[field]
+        if not NOT_OURS.isdisjoint(query):
+            raise S3Error("NotImplemented", "This subresource is not implemented")
         if any(field in _CHOOSING for field in query):
             raise S3Error("MethodNotAllowed", Method=method, ResourceType=level.upper())
     if place.plain is None:
