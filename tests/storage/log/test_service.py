@@ -9,9 +9,11 @@ from random import Random
 import pytest
 
 from mainspring.core.clock import SystemClock
+from mainspring.core.outbox import commits
 from mainspring.storage.log.errors import InvalidTopic, MessageTooLarge, TopicExists, UnknownPartition
 from mainspring.storage.log.partitioner import murmur2, partition_of
 from mainspring.storage.log.service import Log, New
+from tests.fixtures_database import embedded_database
 
 PATIENCE_S = 60.0
 
@@ -107,4 +109,31 @@ async def test_after_a_crash_nobody_waits_for_members_that_died_with_it(log: Log
         coordinator = await later.groups.opened()
         assert not coordinator.groups["g"].members  # type: ignore[union-attr]
     finally:
+        await later.stop()
+
+
+async def test_positions_in_the_database_go_with_their_topic_through_whichever_door(tmp_path: Path) -> None:
+    async with embedded_database(tmp_path) as database:
+        log = Log(tmp_path / "log", SystemClock(), database, random=Random(1))
+        await log.start()
+        try:
+            for name in ("kept", "gone"):
+                await log.append_many(name, [(None, b"1"), (None, b"2")])
+                consumer = log.consumer("g", [name])
+                await anext(consumer)
+                assert await database.write(consumer.commit_in)
+                await consumer.close()
+            await log.engine.delete_topic("gone")
+            await log.append("gone", b"anew")
+            assert await database.read(commits.all_positions, "g") == {("kept", 0): 2}
+            consumer = log.consumer("g", ["gone"])
+            assert [record.value for record in await anext(consumer)] == [b"anew"]
+            await database.write(commits.put, "g", {("never", 0): 7})
+        finally:
+            await log.stop()
+        later = Log(tmp_path / "log", SystemClock(), database, random=Random(1))
+        await later.start()
+        assert await database.read(commits.topics) == {"kept"}, (
+            "one of a topic that went without a word is gone as well"
+        )
         await later.stop()

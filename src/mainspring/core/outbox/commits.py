@@ -37,6 +37,7 @@ _put = _insert.on_conflict_do_update(
     set_={"position": _insert.excluded.position},
 )
 _begin = _insert.on_conflict_do_nothing()
+_topics = select(_row.topic).distinct()
 _drop_topic = delete(log_commits).where(_row.topic == bindparam("of_topic", type_=Text))
 _drop_group = delete(log_commits).where(_of_group)
 
@@ -79,6 +80,11 @@ def put(connection: Connection, group: str, positions: Mapping[Partition, int]) 
     """Sets the group's positions, whatever they were."""
     for (topic, partition), position in positions.items():
         connection.execute(_put, _values(group, topic, partition, position))
+
+
+def topics(connection: Connection) -> set[str]:
+    """Every topic in which a group has a position here."""
+    return {topic for (topic,) in connection.execute(_topics)}
 
 
 def forget_topic(connection: Connection, topic: str) -> None:

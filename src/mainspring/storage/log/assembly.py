@@ -47,8 +47,10 @@ def folders(config: Config, settings: LogSection) -> list[Path]:
 
 
 def opened(config: Config, database: Database, clock: Clock, settings: LogSection, metrics: Metrics) -> Log:
-    """Positions of consumers can be part of the database's transactions."""
-    return Log(folders(config, settings), clock, database, settings=settings, groups=settings.groups, metrics=metrics)
+    """Where this log stands behind the port, positions of its consumers can be part of the database's transactions. Else the
+    positions there are those of another log."""
+    own = database if not config.log and database.dialect == "sqlite" else None
+    return Log(folders(config, settings), clock, own, settings=settings, groups=settings.groups, metrics=metrics)
 
 
 def broker(config: Config, log: Log, clock: Clock, settings: LogSection, metrics: Metrics) -> Broker:

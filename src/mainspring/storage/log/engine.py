@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -75,6 +75,8 @@ class Engine:
         self._around = Surroundings(clock, self.settings, OpenFiles(self._files, self.settings.open_files_max // 2))
         self._around.delete_records = self._delete_records
         self._partitions = 0
+        self.on_deleted: Callable[[str], Awaitable[object]] | None = None
+        """Awaited with the name of a topic that has gone, before whoever deleted it is answered."""
         self._locks: list[int] = []
         self.upkeep = Upkeep(self._directories, self._around)
         """Checkpoints, retention and mending, for those who want them now."""
@@ -166,6 +168,8 @@ class Engine:
     async def delete_topic(self, name: str) -> None:
         """Ends a topic at once; its files go after `file.delete.delay.ms`. Raises `UnknownPartition`."""
         await self._alone(self._delete(name))
+        if self.on_deleted is not None:
+            await self.on_deleted(name)
 
     async def _alone(self, change: Coroutine[Any, Any, T]) -> T:
         """One change of topics at a time, to its end even where its caller has gone: half a topic must not be."""

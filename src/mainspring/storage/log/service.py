@@ -91,6 +91,7 @@ class Log:
         self.transactions = Transactions(self.engine, self.groups, clock, random=self._random)
         self.commits = Gate()
         """Every commit of a position outside of the database passes here; a backup closes it for a moment."""
+        self.engine.on_deleted = self._forget_positions
         self._database = database
         self._consumers: set[LogConsumer | ShareConsumer] = set()
         self._bytes_max: int = default_values(self.engine.settings.topic)["max.message.bytes"]
@@ -101,6 +102,9 @@ class Log:
 
     async def start(self) -> None:
         await self.engine.start()
+        if self._database is not None:
+            for topic in await self._database.read(commits.topics) - self.engine.topics.keys():
+                await self._forget_positions(topic)
         await self.groups.start()
         await self._dismiss()
         await self.transactions.start()
@@ -142,8 +146,11 @@ class Log:
     async def delete_topic(self, name: str) -> None:
         """Deletes a topic, and all positions that groups have in it. Raises `UnknownPartition`."""
         await self.engine.delete_topic(name)
+
+    async def _forget_positions(self, topic: str) -> None:
+        """A topic has gone, through whichever door: one of the same name begins at 0."""
         if self._database is not None:
-            await self._database.write(commits.forget_topic, name)
+            await self._database.write(commits.forget_topic, topic)
 
     async def topic(self, name: str) -> Topic:
         """The topic of this name, made where it is missing. Raises `InvalidTopic`."""
