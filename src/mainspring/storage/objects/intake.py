@@ -98,6 +98,7 @@ class _Stream:
         self._buffer = bytearray()
         self._has_lane = False
         self._flushing: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[None] | None = None
         self._pieces: list[Piece] = []
         self._written: list[Written] = []
 
@@ -127,6 +128,7 @@ class _Stream:
             await self._flush()
         if self._flushing is not None:
             await self._flushing
+        await self._settle_ahead()
         await self._intake._store.sync(self._written)
         self._give_lane_back()
         return Received(self._size, None, self._pieces, self._written)
@@ -137,8 +139,15 @@ class _Stream:
             await asyncio.wait([self._flushing])
             if not self._flushing.cancelled():
                 self._flushing.exception()
+        await self._settle_ahead()
         self._intake._store.release(self._written)
         self._give_lane_back()
+
+    async def _settle_ahead(self) -> None:
+        """Waits for the early sync. If it failed so will the last one, or will have mended it."""
+        if self._ahead is not None:
+            await asyncio.gather(self._ahead, return_exceptions=True)
+            self._ahead = None
 
     def _give_lane_back(self) -> None:
         if self._has_lane:
@@ -169,6 +178,10 @@ class _Stream:
             written = await self._intake._store.write(payload, self._profile)
             self._written.append(written)
             self._pieces.append(Piece(written.stripe.id, 0, len(payload), crc))
+            if self._ahead is None or self._ahead.done():
+                # The disk works while the body is still coming in; what counts is the sync at the end.
+                await self._settle_ahead()
+                self._ahead = asyncio.create_task(self._intake._store.sync([written]))
         finally:
             await hashing
 
