@@ -212,7 +212,7 @@ def errors(base: dict[str, Any], name: str) -> Seen:
         base | {"group.id": f"{name}-reader", "auto.offset.reset": "error", "enable.auto.commit": False}
     )
     consumer.assign([TopicPartition(name, 0, 10**7)])
-    outside = next(message.error() for message in iter(lambda: consumer.poll(1.0), 0) if message is not None)
+    outside = next(message.error() for message in (consumer.poll(1.0) for _ in range(60)) if message is not None)
     consumer.close()
     return [("refused", codes), ("nowhere", nowhere), ("out of range", outside.name() if outside else None)]
 
