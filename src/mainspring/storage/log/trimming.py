@@ -24,13 +24,15 @@ SYNCS_APART_MAX = 64
 class Trimming:
     """Syncing of all that is dirty at some time; runs in any thread."""
 
-    __slots__ = ("_dirty", "_folders", "failed", "journal", "syncs")
+    __slots__ = ("_dirty", "_folders", "failed", "journal", "syncs", "unsynced")
 
     def __init__(self, dirty: dict[str, Partition | None], folders: set[str], journal: Journal | None) -> None:
         self._dirty = dirty
         self._folders = folders
         self.journal = journal
         self.failed: list[tuple[Partition, OSError]] = []
+        self.unsynced: list[str] = []
+        """Folders that must be tried again."""
         self.syncs = 0
 
     def run(self, files: Files) -> None:
@@ -56,6 +58,9 @@ class Trimming:
                 files.sync_folder(folder)
             except FileNotFoundError:
                 continue
+            except OSError:
+                _log.exception("a folder cannot be synced", extra={"path": folder})
+                self.unsynced.append(folder)
 
 
 def _sync_path(files: Files, path: str) -> None:

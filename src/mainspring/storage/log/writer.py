@@ -154,7 +154,10 @@ class Writer:
         self._done(appends)
         journal = self._journal
         if journal is not None and (journal.size > self._settings.journal_bytes or not journal.intact):
-            self._trim_beside()
+            try:
+                self._trim_beside()
+            except Exception:
+                _log.exception("the journal stays until the next checkpoint", extra={"folder": self.folder})
 
     def _write_and_sync(self, appends: list[Appending]) -> None:
         self.commits += 1
@@ -305,11 +308,16 @@ class Writer:
             self._beside.pop(path, None)
 
     def trim(self) -> None:
-        """Syncs every dirty file; what the journal has is then needed no more."""
+        """Syncs every dirty file; what the journal has is then needed no more.
+
+        A file that cannot be synced spoils its partition; a folder that cannot raises `OSError`.
+        """
         self._end_trimming()
         work = self._begin_trimming()
         work.run(self.files)
         self._trimmed(work)
+        if work.unsynced:
+            raise OSError(errno.EIO, "a folder cannot be synced", work.unsynced[0])
 
     def _trim_beside(self) -> None:
         """As `trim`, where appends need not wait for it."""
@@ -331,7 +339,8 @@ class Writer:
         for partition, error in work.failed:
             self._spoil(partition, SyncFailed(why(error)))
         crash_point("log.journal.trimmed")
-        if work.journal is None or work.failed:
+        self._dirty_folders.update(work.unsynced)
+        if work.journal is None or work.failed or work.unsynced:
             # A journal whose files could not be synced stays: the next start reads it.
             return
         if self._spare is None and work.journal.intact:
