@@ -298,7 +298,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _finished(self, slot: _Slot, done: "asyncio.Future[Any]") -> None:
         if done.cancelled():
-            self._failed(slot, asyncio.CancelledError())
+            self._slots.clear()
+            self._close("a request was cancelled, since we stop")
         elif error := done.exception():
             self._failed(slot, error)
         else:
