@@ -47,7 +47,10 @@ async def authenticate(call: Call, service: str = "s3") -> None:
         raise AuthorizationHeaderMalformed(f"The Credential's service is not {service}")
     now_s = call.door.clock.wall_ns() / 1e9
     sigv4.check_time(claim, now_s)
-    credentials = await call.door.identities.find(claim.scope.access_key, claim.token)
+    identities, access_key = call.door.identities, claim.scope.access_key
+    credentials = None if claim.token else identities.remembered(access_key)
+    if credentials is None:
+        credentials = await identities.find(access_key, claim.token)
     hashed = _declared(headers, signed=claim.expires_s is None)
     call.seed = sigv4.verify(
         claim, credentials.secret, call.method, call.raw_path, call.query_pairs, headers, hashed or sigv4.UNSIGNED
@@ -71,11 +74,13 @@ async def _verify_v2(call: Call, claim: sigv2.Claim, where: str) -> None:
 def _declared(headers: dict[bytes, bytes], *, signed: bool) -> str:
     """What `x-amz-content-sha256` says; empty where it may be missing. Raises `InvalidArgument`, `MissingSecurityHeader`."""
     declared = _text(headers, b"x-amz-content-sha256")
+    if declared == sigv4.UNSIGNED:
+        return declared
     if not declared:
         if signed:
             raise S3Error("MissingSecurityHeader", MissingHeaderName="x-amz-content-sha256")
         return ""
-    if declared == sigv4.UNSIGNED or declared in FORMS or _HASH.fullmatch(declared):
+    if declared in FORMS or _HASH.fullmatch(declared):
         if not signed and declared in FORMS and declared != "STREAMING-UNSIGNED-PAYLOAD-TRAILER":
             raise AccessDenied("A body in signed chunks needs a signed request")
         return declared

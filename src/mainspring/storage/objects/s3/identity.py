@@ -115,6 +115,11 @@ class Identities:
                 identity = _identity(id, given.display_name, account, keys.access_key, admin=given.admin)
                 self._given[keys.access_key] = Credentials(identity, keys.secret_key)
 
+    def remembered(self, access_key: str) -> Credentials | None:
+        """Credentials that were found just now; None says nothing."""
+        pair = self._pairs.remembered(access_key)
+        return None if pair is None else self.of_pair(pair)
+
     async def find(self, access_key: str, token: str = "") -> Credentials:
         """Raises `InvalidAccessKeyId`, and `InvalidToken` or `ExpiredToken` for temporary credentials."""
         if token or access_key.startswith(TEMPORARY):
