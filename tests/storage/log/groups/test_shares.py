@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID
 
+import msgspec
 from kio.schema.errors import ErrorCode
 
 from mainspring.storage.log.groups.settings import GroupSettings
@@ -250,3 +251,23 @@ async def test_a_heartbeat_that_is_not_the_members_is_refused(tmp_path):
 
     async with open_door(tmp_path, EARLIEST) as door:
         await with_wire(door, script, await fill(door, 0))
+
+
+async def test_a_record_that_was_given_out_in_vain_too_often_goes_to_the_dead_letters(tmp_path):
+    def script(wire: Wire, topic: UUID) -> None:
+        sharer = Sharer(wire, topic)
+        sharer.beat()
+        assert got(sharer.fetch()) == [(0, 1, 1)]
+        assert got(sharer.fetch((0, 0, [RELEASE]), (1, 1, [ACCEPT]))) == [(0, 0, 2)]
+        assert part_of(sharer.acknowledge((0, 0, [RELEASE]))).error_code == 0
+        assert got(sharer.fetch()) == []
+
+    settings = msgspec.structs.replace(EARLIEST, share_deliveries_max=2)
+    async with open_door(tmp_path, settings) as door:
+        await with_wire(door, script, await fill(door, 2))
+        (buffer,) = door.engine.partition("jobs.dead", 0).read(0, 1 << 20).buffers
+        (dead,) = records_in(buffer)
+        assert dead.value == b"0"
+        assert ("mainspring-dead-offset", b"0") in dead.headers
+        (share,) = (await door.groups.shares.offsets("s")).values()
+        assert share.start == 2

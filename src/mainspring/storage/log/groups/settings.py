@@ -26,6 +26,8 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     share_in_flight_max: int = 2_000
     share_sessions_max: int = 2_000
     share_updates_per_snapshot: int = 500
+    share_dead_letters: bool = True
+    """Whether a record that was given out in vain too often is copied to the topic `<topic>.dead`."""
     share_auto_offset_reset: str = "latest"
     """Where a group begins in a partition that it has not read: `latest` or `earliest`."""
     internal_partitions: int = 50

@@ -62,6 +62,8 @@ class SharePartition:
         self.state_epoch = 0
         self.snapshot_epoch = 0
         self.updates = 0
+        self.worn: list[int] = []
+        """Given out as often as may be, and in vain; whoever buries them empties this."""
         self._changed: dict[int, None] = {}
 
     # What members do
@@ -213,6 +215,8 @@ class SharePartition:
         self._changed[offset] = None
         worn = found.deliveries >= self.deliveries_max
         found.state = DeliveryState.ARCHIVED if worn else DeliveryState.AVAILABLE
+        if worn:
+            self.worn.append(offset)
 
     def _finish(self, offset: int, state: DeliveryState) -> None:
         found = self.records[offset]

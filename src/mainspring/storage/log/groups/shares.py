@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from mainspring.storage.log.errors import UnknownPartition
+from mainspring.storage.log.groups.dead_letters import bury
 from mainspring.storage.log.groups.errors import (
     InvalidShareSessionEpoch,
     NonEmptyGroup,
@@ -273,6 +274,10 @@ class Shares:
 
     async def _write(self, key: Key, share: SharePartition, *, whole: bool = False) -> None:
         """Writes down what has changed; returns when it is durable."""
+        if share.worn:
+            worn, share.worn = share.worn, []
+            if self._settings.share_dead_letters and self._exists(key[1:]):
+                await bury(self._groups.engine, self._partition(key[1:]), worn, key[0])
         changed = share.changes()
         if not changed and not whole:
             return
