@@ -54,7 +54,7 @@ class Piece(NamedTuple):
     crc32c: int
 
 
-class Checksum(msgspec.Struct, frozen=True):
+class Checksum(msgspec.Struct, frozen=True, array_like=True):
     """`algorithm` is CRC32, CRC32C, CRC64NVME, SHA1 or SHA256; `value` is base64, with `-N` after a composite one.
 
     As a wish (`value` empty) it says what to compute.
