@@ -131,7 +131,7 @@ def _look_after(broker: OurBroker) -> Callable[[], object]:
     return look
 
 
-def test_stopping_lets_what_runs_be_answered(ours: OurBroker) -> None:
+def test_a_connection_with_nothing_on_its_way_closes_when_it_is_asked_to(ours: OurBroker) -> None:
     with Wire(ours.port) as wire:
         make_topic(wire)
         wire.call(ApiKey.API_VERSIONS, 0)
