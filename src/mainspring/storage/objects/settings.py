@@ -39,7 +39,7 @@ class ObjectsSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ] = 0.05
     free_bytes_enough: Annotated[
         int, Meta(ge=0, description="Free space that is always enough, however large the disk")
-    ] = 16 << 30
+    ] = 2 << 30
     streams_max: Annotated[
         int, Meta(ge=1, description="Bodies larger than a page entry that are taken in at once; others wait")
     ] = 32
