@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mainspring.core.ports import Connection, Record
 from mainspring.core.problems import Problem
 from mainspring.storage.log.errors import OffsetOutOfRange
+from mainspring.storage.log.groups.errors import StaleMemberEpoch
 from mainspring.storage.log.positions import InHand, Owned
 from mainspring.storage.log.reader import Isolation, as_record, read_some
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Callback = Callable[[Collection[Owned]], Awaitable[object]]
 
 MIRROR_EVERY_S = 0.5
+STALE_TRIES, STALE_AGAIN_S = 1_000, 0.01
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class LogConsumer:
             await self._log.write(self.commit_in)
         elif ends := self._hand.ends:
             async with self._log.commits.passing():
-                await self._member.commit(ends)
+                await self._commit(ends)
             self.passed(ends)
 
     def commit_in(self, connection: Connection) -> bool:
@@ -132,6 +134,18 @@ class LogConsumer:
         for where in tuple(self._places):
             self._forget(where)
         self._log.forget(self)
+
+    async def _commit(self, ends: Mapping[Owned, int]) -> None:
+        """While partitions change hands the group may be an epoch ahead of what this member has heard; it hears in a moment."""
+        for tries_left in reversed(range(STALE_TRIES)):
+            try:
+                await self._member.commit(ends)
+            except StaleMemberEpoch:
+                if not tries_left or self._member.epoch <= 0:
+                    raise
+                await self._log.clock.sleep(STALE_AGAIN_S)
+            else:
+                return
 
     # For a transaction that commits this consumer's offsets
 
@@ -258,6 +272,6 @@ class LogConsumer:
             return
         try:
             async with self._log.commits.passing():
-                await self._member.commit(owned)
+                await self._commit(owned)
         except Problem as error:
             _log.debug("the lag of %s is not up to date: %s", self.group, error)
