@@ -10,11 +10,24 @@ from typing import Any
 
 import pytest
 
+from mainspring.core.clock import SystemClock
 from mainspring.storage.objects import Objects, proof, references
-from mainspring.storage.objects.errors import InternalError, ServiceUnavailable, StorageFull
+from mainspring.storage.objects.errors import ElsewhereError, InternalError, ServiceUnavailable, StorageFull
 from mainspring.storage.objects.model import unpack_pieces
 from mainspring.storage.objects.references import Stripe
-from tests.storage.objects.conftest import SMALL_BYTES, STRIPE_BYTES, MakeStore, RoomyFiles, Store, bytes_of, keys_of
+from mainspring.storage.objects.tables import tables
+from tests.fixtures_database import PostgresServer, postgres_database
+from tests.storage.objects.conftest import (
+    MIGRATIONS,
+    SMALL_BYTES,
+    STRIPE_BYTES,
+    MakeStore,
+    RoomyFiles,
+    Store,
+    bytes_of,
+    keys_of,
+    small_settings,
+)
 
 
 async def fill(objects: Objects, count: int = 12, bucket: str = "box") -> dict[str, bytes]:
@@ -355,3 +368,21 @@ async def test_a_proof_is_signed_and_shows_what_is_wrong(make_store: MakeStore) 
     objects = await store.again()
     weaker = await proof.prove(objects, "box")
     assert weaker.redundancy_min == 0 and weaker.bad_shards and weaker.failed == 0
+
+
+@pytest.mark.postgres
+async def test_a_node_without_a_disk_of_the_store_does_not_take_the_others_for_lost(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    async with postgres_database(postgres_server) as database:
+        await database.prepare("objects", tables, MIGRATIONS)
+        one = Store(database, tmp_path / "one", 2, SystemClock(), RoomyFiles(), small_settings())
+        await (await one.open()).create_bucket("kept")
+        await one.objects.put("kept", "key", b"bytes")
+        other = Store(database, tmp_path / "two", 2, SystemClock(), RoomyFiles(), small_settings())
+        with pytest.raises(ElsewhereError):
+            await other.open()
+        await other.objects.stop()
+        assert {state for *_, state in await one.objects.engine.known_disks()} == {"live"}
+        assert await bytes_of(await one.again(), "key", "kept") == b"bytes"
+        await one.objects.stop()

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, insert, select, update
 from mainspring.core.clock import Clock
 from mainspring.core.ports import Connection, Database
 from mainspring.storage.objects import references
+from mainspring.storage.objects.errors import ElsewhereError
 from mainspring.storage.objects.intake import Intake
 from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.pages import Pages
@@ -60,9 +61,17 @@ class Engine:
         self._files = files or Files()
 
     async def start(self) -> None:
-        """Opens the disks: known ones by the identity in their directory, new ones after giving them one."""
+        """Opens the disks: known ones by the identity in their directory, new ones after giving them one.
+
+        Raises `ElsewhereError` where another node has them all, which must not be taken for their loss.
+        """
         store = await self.database.write(_store_id, self.random(8).hex())
         known = {row[0]: row for row in await self.database.read(_all_disks)}
+        if self.database.dialect != "sqlite" and known and not self._has_one_of(store):
+            raise ElsewhereError(
+                "another node that shares this database keeps the disks of its object store, and nodes do not read each "
+                'other\'s: set `blobs = "s3://…"` to where objects are, or ask that node'
+            )
         for at, directory in enumerate(self.directories):
             zone = self.settings.zones[at] if at < len(self.settings.zones) else ""
             identity = await self._identify(directory, store, known)
@@ -120,6 +129,16 @@ class Engine:
                 at = self.directories.index(directory)
                 zone = self.settings.zones[at] if at < len(self.settings.zones) else ""
                 self._open(identity.disk, directory, zone, known)
+
+    def _has_one_of(self, store: str) -> bool:
+        """Whether a directory of this node is a disk of the store."""
+        for directory in self.directories:
+            try:
+                if read_identity(directory).store == store:
+                    return True
+            except OSError:
+                continue
+        return False
 
     async def _identify(
         self, directory: Path, store: str, known: Mapping[int, tuple[int, str, str, str]]

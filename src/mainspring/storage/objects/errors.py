@@ -16,6 +16,11 @@ class InternalError(ObjectsError):
     """More shards of a stripe are lost or damaged than its parity can replace: nothing is answered in their stead."""
 
 
+class ElsewhereError(ObjectsError):
+    code, status = "ServiceUnavailable", 503
+    type, title = "objects/elsewhere", "The disks of this object store are on another node."
+
+
 class NoSuchBucket(ObjectsError):
     code, status = "NoSuchBucket", 404
     type, title = "objects/no-such-bucket", "The specified bucket does not exist"
