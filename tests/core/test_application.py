@@ -56,6 +56,27 @@ async def test_a_public_address_without_tls_is_refused_with_the_reason(tmp_path:
             await mainspring.listen()
 
 
+@pytest.mark.parametrize("asks", [False, True])
+async def test_a_system_off_loopback_is_open_where_its_own_setting_asks_for_credentials(
+    tmp_path: Path, asks: bool
+) -> None:
+    config = Config(
+        data=str(tmp_path),
+        host="0.0.0.0",
+        port=0,
+        behind_tls=True,
+        ports={"s3": 0} | ({"kafka": 0} if asks else {}),
+        sections={"log": {"kafka": {"authentication": asks}}},
+    )
+    async with Mainspring(["log", "objects"], config) as mainspring:
+        await mainspring.listen()
+        doors = {door["name"]: door for one in mainspring.systems() for door in one["listeners"]}
+    assert doors["s3"]["state"] == "open", "whoever does not sign is let in by a bucket's own policy only"
+    assert (doors["kafka"]["state"], "credentials" in doors["kafka"]["reason"]) == (
+        ("open", False) if asks else ("off", True)
+    )
+
+
 async def test_a_given_port_replaces_the_configured_one(tmp_path: Path, database: Database) -> None:
     async with Mainspring(["ids"], Config(data=str(tmp_path)), give={Database: database}) as mainspring:
         assert await mainspring.service(Database) is database  # type: ignore[type-abstract]

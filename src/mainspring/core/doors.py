@@ -1,6 +1,7 @@
 """Every way in from the network: the main port with its front door, and the systems' own listeners."""
 
 import logging
+from operator import attrgetter
 from typing import Any
 
 from .accounts import Accounts
@@ -17,7 +18,7 @@ from .http.response import Response
 from .http.router import Router, asgi
 from .lazy import Lazy
 from .listeners import Listener, Listeners, is_loopback
-from .manifest import resolve
+from .manifest import ListenerSpec, Manifest, resolve
 from .ports import Database
 from .problems import NotFound
 from .systems import Systems
@@ -95,6 +96,7 @@ class Doors:
                     port=config.ports.get(name, spec.port),
                     system=manifest.name,
                     public=spec.public,
+                    authenticated=self._asks_for_credentials(manifest, spec),
                     required=name in config.ports,
                 )
             )
@@ -119,6 +121,12 @@ class Doors:
         for row in table.table():
             if row.state == "open" and row.system:
                 await self._open_own(row)
+
+    def _asks_for_credentials(self, manifest: Manifest, spec: ListenerSpec) -> bool:
+        # On loopback nobody wants to know, and reading settings imports them.
+        if not spec.authenticated_by or is_loopback(self._config.host):
+            return spec.authenticated
+        return bool(attrgetter(spec.authenticated_by)(self._config.settings(manifest)))
 
     async def close(self) -> None:
         if self._door is not None:

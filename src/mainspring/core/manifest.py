@@ -31,10 +31,11 @@ class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A door of the system's own. `application` names a function whose parameters are services by type.
 
     It gives an ASGI application (`http`) or an asyncio protocol factory (`tcp`, `udp`). A `public` listener may be
-    opened off loopback without authentication, because strangers are whom it serves (redirects, published pages).
-    `scheme` is what a client writes before the address of a `tcp` listener, where its protocol has URLs. Without
-    `manners` an `http` listener's application keeps its own (`core.http.manners`): bodies of any size, its own deadlines,
-    headers and errors, nothing compressed.
+    opened off loopback without authentication, because strangers are whom it serves (redirects, published pages). Others
+    may where their protocol lets nobody in without credentials: always (`authenticated`), or where a setting of the system
+    says so (`authenticated_by`, as in `kafka.authentication`). `scheme` is what a client writes before the address of a
+    `tcp` listener, where its protocol has URLs. Without `manners` an `http` listener's application keeps its own
+    (`core.http.manners`): bodies of any size, its own deadlines, headers and errors, nothing compressed.
     """
 
     name: str
@@ -42,6 +43,8 @@ class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int
     application: str
     public: bool = False
+    authenticated: bool = False
+    authenticated_by: str = ""
     scheme: str = ""
     manners: bool = True
 
