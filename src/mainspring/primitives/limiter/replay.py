@@ -127,7 +127,7 @@ class LogClock:
     mono_ns = wall_ns
 
     async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError("nothing waits while a log is replayed")
+        raise RuntimeError("nothing waits while a log is replayed")
 
 
 _KEYS: dict[KeyName, Callable[[Hit], str]] = {
