@@ -148,6 +148,10 @@ def load(
             raise ConfigError(f"there is no section or system {key!r}{nearest(key, [*known, *manifests()])}")
         _read_secret_files(section, resolve(manifests()[key].settings))
     config: Config = _convert({**values, "sections": sections}, Config, "")
+    listeners = [listener.name for manifest in manifests().values() for listener in manifest.listeners]
+    for name in config.ports:
+        if name not in listeners:
+            raise ConfigError(f"there is no listener {name!r} for ports{nearest(name, listeners, 'ports.')}")
     for name in sections:
         config.settings(manifests()[name])
     return config
@@ -220,7 +224,9 @@ def _convert(values: dict[str, Any], kind: Any, section: str) -> Any:
     names = [field.name for field in msgspec.structs.fields(kind)]
     for key in values:
         if key not in names:
-            raise ConfigError(f"there is no key {section + '.' + key!r}{nearest(key, names)}")
+            before = f"{section}." if section else ""
+            hint = _port_hint(section) if key == "port" else nearest(key, names, before)
+            raise ConfigError(f"there is no key {before + key!r}{hint}")
     hints = typing.get_type_hints(kind)
     typed = {key: _parsed(value, hints[key]) for key, value in values.items()}
     try:
@@ -229,6 +235,12 @@ def _convert(values: dict[str, Any], kind: Any, section: str) -> Any:
         text, _, at = str(error).partition(" - at `$.")
         key = at.rstrip("`") or "the configuration"
         raise ConfigError(f"{section + '.' if section else ''}{key}: {text}") from None
+
+
+def _port_hint(system: str) -> str:
+    """Ports are set for all systems in one place, by listener."""
+    names = " and ".join(f'"ports.{listener.name}"' for listener in manifests()[system].listeners)
+    return f"; did you mean {names}?" if names else ""
 
 
 def _parsed(value: Any, hint: Any) -> Any:

@@ -168,12 +168,12 @@ def closure(names: list[str] | tuple[str, ...]) -> list[Manifest]:
     return list(ordered.values())
 
 
-def nearest(word: str, valid: Any) -> str:
-    """`; did you mean "…"?` where one of `valid` is near, else the empty string."""
+def nearest(word: str, valid: Any, before: str = "") -> str:
+    """`; did you mean "…"?` where one of `valid` is near, written after `before`, else the empty string."""
     import difflib
 
     close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    return f'; did you mean "{before}{close[0]}"?' if close else ""
 
 
 def resolve(reference: str) -> Any:
