@@ -379,6 +379,8 @@ async def test_metrics_tell_what_an_operator_asks_first(tmp_path):
     size = topic.partitions[0].size_bytes
     for line in ("log_appends_total 1", f"log_appended_bytes_total {size}", "log_partitions 3", "log_queued_bytes 0"):
         assert line in text
+    for line in ("log_appended_records_total 1", 'log_commit_batches_bucket{le="1.0"} 1', "log_commit_batches_sum 1"):
+        assert line in text
     assert "log_partitions_failed 0" in text and "log_syncs_total" in text
     await engine.stop()
 

@@ -22,6 +22,7 @@ export function parse(text: string): Sample[] {
 
 const everyMs = 2000
 const points = 60
+const figuresShown = 300
 
 /** Requests and their duration as they happen, and every figure that carries the system's name. */
 export function Metrics({ name }: { name: string }) {
@@ -32,7 +33,7 @@ export function Metrics({ name }: { name: string }) {
     const load = async () => {
       if (document.hidden) return
       const samples = parse(await apiText("/metrics"))
-      const mine = samples.filter((one) => one.labels.system === name || one.name.includes(`_${name}_`))
+      const mine = samples.filter((one) => one.labels.system === name || one.name.startsWith(`${name}_`))
       const total = (suffix: string) =>
         mine.filter((one) => one.name === `mainspring_http_request_seconds_${suffix}`).reduce((sum, one) => sum + one.value, 0)
       const now = { count: total("count"), sum: total("sum"), at: performance.now() }
@@ -65,7 +66,7 @@ export function Metrics({ name }: { name: string }) {
         <Panel title="Its own figures" hint="As Prometheus reads them at /metrics">
           <Table>
             <Table.Tbody>
-              {own.slice(0, 60).map((one) => (
+              {own.slice(0, figuresShown).map((one) => (
                 <Table.Tr key={one.name + JSON.stringify(one.labels)}>
                   <Table.Td>
                     <Text size="sm" className="mono">

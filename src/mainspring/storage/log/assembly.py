@@ -21,6 +21,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.ports import Database
 from mainspring.core.telemetry import Metrics
+from mainspring.storage.log import coordination_metrics
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.kafka.broker import Broker
 from mainspring.storage.log.kafka.settings import KafkaSettings
@@ -50,7 +51,9 @@ def opened(config: Config, database: Database, clock: Clock, settings: LogSectio
     """Where this log stands behind the port, positions of its consumers can be part of the database's transactions. Else the
     positions there are those of another log."""
     own = database if not config.log and database.dialect == "sqlite" else None
-    return Log(folders(config, settings), clock, own, settings=settings, groups=settings.groups, metrics=metrics)
+    log = Log(folders(config, settings), clock, own, settings=settings, groups=settings.groups, metrics=metrics)
+    coordination_metrics.observe(metrics, log.groups, log.transactions)
+    return log
 
 
 def broker(config: Config, log: Log, clock: Clock, settings: LogSection, metrics: Metrics) -> Broker:

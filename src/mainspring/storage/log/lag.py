@@ -157,7 +157,7 @@ async def _view(log: Log, name: str) -> GroupView:
     return GroupView(
         name,
         group.kind if group is not None else ClassicGroup.kind,
-        _state(group),
+        state_of(group),
         _epoch(group),
         _assignor(group),
         members,
@@ -240,7 +240,7 @@ def _owned(log: Log, assigned: Partitions) -> list[OwnedView]:
     )
 
 
-def _state(group: "Group | None") -> str:
+def state_of(group: "Group | None") -> str:
     """By the names that Kafka's tools show."""
     if group is None:
         return "Empty"

@@ -6,7 +6,7 @@ from mainspring.core.telemetry.metrics import Metrics
 
 from .cleaner import Cleaner
 from .directory import Directory
-from .writer import Writer
+from .writer import COMMIT_SIZES, Writer
 
 
 def observe(metrics: Metrics, directories: Sequence[Directory], cleaner: Cleaner) -> None:
@@ -24,6 +24,7 @@ def observe(metrics: Metrics, directories: Sequence[Directory], cleaner: Cleaner
 
     counters: list[tuple[str, str, Callable[[], float]]] = [
         ("log_appends", "Batches that were written", total(lambda writer: writer.appends)),
+        ("log_appended_records", "Records that were written", total(lambda writer: writer.appended_records)),
         ("log_appended_bytes", "Bytes of batches that were written", total(lambda writer: writer.appended_bytes)),
         ("log_commits", "Writes that took all that waited", total(lambda writer: writer.commits)),
         ("log_syncs", "Syncs of files and folders", total(lambda writer: writer.syncs)),
@@ -43,3 +44,13 @@ def observe(metrics: Metrics, directories: Sequence[Directory], cleaner: Cleaner
     ]
     for name, help, sample in gauges:
         metrics.gauge(name, help, sample=sample)
+    sizes = metrics.histogram("log_commit_batches", "Batches that one commit made durable", buckets=COMMIT_SIZES)
+
+    def count_commits() -> None:
+        every = [directory.writer for directory in directories]
+        sizes.counts[:] = [
+            sum(counts) for counts in zip(*(one.commit_sizes for one in every), strict=True)
+        ] or sizes.counts
+        sizes.sum = sum(writer.appends for writer in every)
+
+    metrics.before_scrape(count_commits)

@@ -91,6 +91,7 @@ class Transactions:
         self._machine = Machine(
             self._new_id, self.settings.transaction_timeout_ms_max, self.settings.transactional_id_expiration_ms
         )
+        self.committed = self.aborted = self.timed_out = 0
         self._markers = Markers(engine, groups, clock)
         self._timers = Timers(clock)
         self._wakes: dict[str, Timer] = {}
@@ -234,6 +235,11 @@ class Transactions:
         await self._conclude(index, turn, id)
         await self._settled(id)
 
+    @property
+    def known(self) -> dict[str, Transaction]:
+        """Every transactional id, for reading, as far as the topic has been read: none before it is opened."""
+        return self._machine.by_id
+
     async def opened(self) -> dict[str, Transaction]:
         """Every transactional id, for reading, once the topic is there and has been read."""
         if self._opening is not None and self._opening.done() and self._opening.exception() is not None:
@@ -345,6 +351,7 @@ class Transactions:
             self._wake_at(name, at_ms)
         if turn.records:
             log.info("the transaction of %s has run out of its time", id)
+            self.timed_out += 1
             self._ending[id] = asyncio.create_task(self._expired(index, turn, id), name=f"expiring {id}")
 
     async def _expired(self, index: int, turn: Turn, id: str) -> None:
@@ -388,6 +395,8 @@ class Transactions:
             except CoordinatorNotAvailable:
                 return  # read anew, it is prepared, and is ended then
             self._machine.completed(id)
+            self.committed += commit
+            self.aborted += not commit
             crash_point("log.transaction.completed")
         finally:
             if self._ending.get(id) is asyncio.current_task():

@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 COMMIT_APPENDS_MAX = 16_384
 COMMIT_BYTES_MAX = 32 << 20
+COMMIT_SIZES = tuple(1 << power for power in range(15))
 SYNCS_AT_ONCE = 4
 
 
@@ -82,7 +83,9 @@ class Writer:
         self.opened = OpenFiles(files, max(16, settings.open_files_max // 2))
         self.queued_bytes = 0
         """Of appends that are not settled; kept by the loop."""
-        self.commits = self.syncs = self.appends = self.appended_bytes = 0
+        self.commits = self.syncs = self.appends = self.appended_records = self.appended_bytes = 0
+        self.commit_sizes = [0] * (len(COMMIT_SIZES) + 1)
+        """How many commits held how many batches, by the bounds of `COMMIT_SIZES`; the last is what is above them."""
         self.next_generation = 0
         self._settings = settings
         self._syncs_commit = settings.flush_policy is FlushPolicy.COMMIT
@@ -162,6 +165,8 @@ class Writer:
     def _write_and_sync(self, appends: list[Appending]) -> None:
         self.commits += 1
         self.appends += len(appends)
+        self.commit_sizes[min((len(appends) - 1).bit_length(), len(COMMIT_SIZES))] += 1
+        self.appended_records += sum(item.next_offset - item.base_offset for item in appends)
         self.appended_bytes += sum(len(item.data) for item in appends)
         runs: dict[int, _Run] = {}
         for item in appends:

@@ -369,7 +369,9 @@ def test_what_a_client_says_of_itself_becomes_a_metric(ours: OurBroker) -> None:
         assert wire.call(ApiKey.PUSH_TELEMETRY, 0, **push, **ids).error_code == 0
         assert wire.call(ApiKey.PUSH_TELEMETRY, 0, **push, **ids).error_code == 89
         assert wire.call(ApiKey.PUSH_TELEMETRY, 0, **push, subscription_id=5, terminating=False).error_code == 117
-        assert 'kafka_client_metric{client="wire",name="latency.avg"} 1.5' in ours.broker.metrics.exposition().decode()
+        assert (
+            'log_kafka_client_metric{client="wire",name="latency.avg"} 1.5' in ours.broker.metrics.exposition().decode()
+        )
 
 
 def test_after_its_login_a_client_may_send_large_frames(make_ours: Make, tmp_path: Path) -> None:

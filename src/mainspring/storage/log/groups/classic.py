@@ -333,6 +333,7 @@ class ClassicGroup:
             self._barrier_ms = turn.now_ms + max(1, timeout_ms)
             return
         self.generation = self.generation % 0x7FFFFFFF + 1
+        turn.rebalances += 1
         if not self.members:
             self.protocol = self.leader = None
             self._become(State.EMPTY, turn)

@@ -333,6 +333,7 @@ class ConsumerGroup:
 
     def _bump(self, turn: Turn) -> None:
         self.epoch += 1
+        turn.rebalances += 1
         turn.write(CONSUMER_GROUP, (self.id,), {"epoch": self.epoch, "metadata_hash": self.metadata_hash})
 
     def _retarget(self, shape: dict[UUID, int], turn: Turn) -> None:

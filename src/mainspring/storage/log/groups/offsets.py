@@ -26,6 +26,15 @@ class Offsets:
         """Those with a committed position."""
         return list(self._committed)
 
+    def positions(self) -> Iterator[tuple[str, TopicPartition, Offset]]:
+        """Every committed position."""
+        for group, held in self._committed.items():
+            for partition, (_, offset) in held.items():
+                yield group, partition, offset
+
+    def count(self) -> int:
+        return sum(map(len, self._committed.values()))
+
     def of(self, group: str) -> dict[TopicPartition, Offset]:
         return {partition: offset for partition, (_, offset) in self._committed.get(group, {}).items()}
 

@@ -48,6 +48,7 @@ class Groups:
         self._random = random or SystemRandom()
         self._topic = InternalTopic(engine, CONSUMER_OFFSETS, GROUP_RECORDS, self.settings.internal_partitions)
         self._coordinator = Coordinator(self.settings, Catalog(engine.topics), self.random_id)
+        self.rebalances = 0
         self._timers = Timers(clock)
         self._wakes: dict[str, Timer] = {}
         self._written: dict[int, Appending] = {}
@@ -176,6 +177,11 @@ class Groups:
         return self._coordinator.groups.get(name)
 
     @property
+    def known(self) -> Coordinator:
+        """The state machine, for reading, as far as it has been read: empty before the topic is opened."""
+        return self._coordinator
+
+    @property
     def topic(self) -> InternalTopic:
         return self._topic
 
@@ -212,6 +218,7 @@ class Groups:
     def _conclude(self, index: int, turn: Turn, producer_id: int = -1, epoch: int = -1) -> None:
         """Writes a turn's records; answers when all that was written before is durable too."""
         self._schedule(turn)
+        self.rebalances += turn.rebalances
         if turn.records:
             try:
                 self._written[index] = self._topic.write(

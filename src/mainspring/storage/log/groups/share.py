@@ -149,6 +149,7 @@ class ShareGroup:
 
     def _bump(self, turn: Turn) -> None:
         self.epoch += 1
+        turn.rebalances += 1
         turn.write(SHARE_GROUP, (self.id,), {"epoch": self.epoch, "metadata_hash": self.metadata_hash})
 
     def _retarget(self, shape: dict[UUID, int], turn: Turn) -> None:

@@ -74,6 +74,14 @@ class Shares:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def session_count(self) -> int:
+        return len(self._sessions)
+
+    def in_flight(self) -> int:
+        """Records between the first that is not done with and the last that was given out."""
+        return sum(len(share.records) for share in self._kept.values())
+
     # Sessions
 
     def session(self, group: str, member: str, epoch: int, slots: Iterable[Slot], forgotten: Iterable[Slot]) -> Session:

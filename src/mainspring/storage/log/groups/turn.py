@@ -17,14 +17,16 @@ class Turn:
     """`now_ms` is monotonic and for deadlines; `wall_ms` is milliseconds UTC and for data.
 
     A token stands for a request that is to be answered, whatever the driver takes for it; an answer that is an exception
-    refuses. `wakes` are groups and the monotonic milliseconds at which they want a tick.
+    refuses. `wakes` are groups and the monotonic milliseconds at which they want a tick. `rebalances` counts the generations
+    and epochs that this step has begun.
     """
 
-    __slots__ = ("answers", "now_ms", "records", "wakes", "wall_ms")
+    __slots__ = ("answers", "now_ms", "rebalances", "records", "wakes", "wall_ms")
 
     def __init__(self, now_ms: int, wall_ms: int) -> None:
         self.now_ms = now_ms
         self.wall_ms = wall_ms
+        self.rebalances = 0
         self.records: list[Record] = []
         self.answers: list[tuple[Any, Any]] = []
         self.wakes: dict[str, int] = {}

@@ -57,8 +57,19 @@ class Broker:
         self.produce_shapes: Shapes = {}
         self.state.watch(lambda state: self.quotas.set(state.quotas))
         self.telemetry = Telemetry(self.metrics)
-        self.failed_logins = self.metrics.counter("kafka_logins_failed", "Logins that were refused")
-        self._requests = self.metrics.counter("kafka_requests", "Requests by their key", ("key",))
+        self.fetched_bytes = 0
+        self.failed_logins = self.metrics.counter("log_kafka_logins_failed", "Logins that were refused")
+        self._requests = self.metrics.counter("log_kafka_requests", "Requests by their key", ("key",))
+        for name, help, sample in (
+            ("log_kafka_fetched_bytes", "Bytes of batches given to clients", lambda: self.fetched_bytes),
+            ("log_kafka_throttled", "Requests whose client was told to wait by a quota", lambda: self.quotas.throttled),
+            (
+                "log_kafka_throttle_seconds",
+                "Time that clients were told to wait by quotas",
+                lambda: self.quotas.throttled_ms / 1000,
+            ),
+        ):
+            self.metrics.counter(name, help).follow(sample)
         self._counts: dict[int, Any] = {}
 
     def counted(self, key: "ApiKey") -> None:

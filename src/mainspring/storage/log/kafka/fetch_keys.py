@@ -220,6 +220,7 @@ class Fetching(Later):
             one.wanted.told_high_watermark, one.wanted.told_log_start = one.high_watermark, one.log_start
             if one.size and turn.session is not None:
                 turn.session.sent(one.wanted)
+        context.broker.fetched_bytes += size
         if context.broker.quotas.limited:
             wait_ms = context.broker.quotas.charge(FETCH, context.principal, context.client_id, size)
             context.throttle_ms = max(context.throttle_ms, wait_ms)

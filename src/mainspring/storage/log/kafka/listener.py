@@ -34,8 +34,10 @@ class Listener:
         self._open: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
         self._sweep: asyncio.TimerHandle | None = None
-        self._refused = broker.metrics.counter("kafka_connections_refused", "Connections over the limit of an address")
-        broker.metrics.gauge("kafka_connections", "Open connections of clients", sample=lambda: len(self._open))
+        self._refused = broker.metrics.counter(
+            "log_kafka_connections_refused", "Connections over the limit of an address"
+        )
+        broker.metrics.gauge("log_kafka_connections", "Open connections of clients", sample=lambda: len(self._open))
 
     def __call__(self) -> Connection:
         return Connection(self._broker, self, self._shared)

@@ -27,6 +27,7 @@ class Quotas:
         self._clock = clock
         self._limits: dict[str, dict[Entity, float]] = {}
         self.limited = False
+        self.throttled = self.throttled_ms = 0
         self._buckets: OrderedDict[tuple[str, Entity, str, str], list[float]] = OrderedDict()
 
     def set(self, quotas: Iterable[Quota]) -> None:
@@ -89,7 +90,10 @@ class Quotas:
         held[0], held[1] = level, now_s
         if level >= 0:
             return 0
-        return min(WAIT_MS_MAX, int(-level / per_second * 1000) + 1) if per_second > 0 else WAIT_MS_MAX
+        wait_ms = min(WAIT_MS_MAX, int(-level / per_second * 1000) + 1) if per_second > 0 else WAIT_MS_MAX
+        self.throttled += 1
+        self.throttled_ms += wait_ms
+        return wait_ms
 
 
 def _precedence(user: str, client: str) -> Iterable[Entity]:

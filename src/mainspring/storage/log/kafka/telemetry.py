@@ -33,7 +33,7 @@ class Telemetry:
 
     def __init__(self, metrics: Metrics) -> None:
         self.instances: OrderedDict[UUID, Instance] = OrderedDict()
-        self.values = metrics.gauge("kafka_client_metric", "What clients say about themselves", ("client", "name"))
+        self.values = metrics.gauge("log_kafka_client_metric", "What clients say about themselves", ("client", "name"))
 
 
 class NotOtlp(Exception):
