@@ -147,7 +147,7 @@ class Log(Protocol):
     ) -> Position:
         """Appends one record; it is durable when this returns."""
 
-    async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> list[Position]:
+    async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> Sequence[Position]:
         """Appends `(key, value)` pairs in order: all or none of those that go to one partition; of a log on other machines,
         perhaps the first ones where it raises."""
 

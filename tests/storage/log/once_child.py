@@ -11,7 +11,8 @@ from mainspring.core.clock import SystemClock
 from mainspring.core.database import SqliteDatabase
 from mainspring.core.once import Once
 from mainspring.storage.log import once
-from mainspring.storage.log.service import Log, New
+from mainspring.storage.log.packing import New
+from mainspring.storage.log.service import Log
 
 RECORDS = [New(b"%d" % n, b"key-%d" % n if n % 2 else None) for n in range(12)]
 

@@ -19,7 +19,8 @@ from mainspring.storage.log import browsing, tailing
 from mainspring.storage.log.browsing import Place
 from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.http import PLACED, routes
-from mainspring.storage.log.service import Log, New
+from mainspring.storage.log.packing import New
+from mainspring.storage.log.service import Log
 from mainspring.storage.log.tailing import Watchers
 from tests.asgi import Called, Exchange, call, http_scope, started
 from tests.fixtures_database import embedded_database

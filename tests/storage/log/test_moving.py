@@ -12,7 +12,8 @@ import pytest
 from mainspring.core.clock import SystemClock
 from mainspring.storage.log.apache import KafkaLog
 from mainspring.storage.log.moving import CannotMove, move_to_kafka, record_count
-from mainspring.storage.log.service import Log, New
+from mainspring.storage.log.packing import New
+from mainspring.storage.log.service import Log
 from tests.core.log_contract import effects, fold, next_batch, read, reading, tables, values
 from tests.fixtures_database import embedded_database
 from tests.fixtures_kafka import KafkaBroker

@@ -11,8 +11,9 @@ import pytest
 from mainspring.core.clock import SystemClock
 from mainspring.core.outbox import commits
 from mainspring.storage.log.errors import InvalidTopic, MessageTooLarge, TopicExists, UnknownPartition
+from mainspring.storage.log.packing import New
 from mainspring.storage.log.partitioner import murmur2, partition_of
-from mainspring.storage.log.service import Log, New
+from mainspring.storage.log.service import Log
 from tests.fixtures_database import embedded_database
 
 PATIENCE_S = 60.0

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from mainspring.storage.log.consumer import LogConsumer
     from mainspring.storage.log.errors import LogError
     from mainspring.storage.log.moving import Moved, move_to_kafka, record_count
-    from mainspring.storage.log.service import Log, New, Transaction
+    from mainspring.storage.log.packing import New
+    from mainspring.storage.log.service import Log, Transaction
 
 __all__ = ["Log", "LogConsumer", "LogError", "Moved", "New", "Transaction", "move_to_kafka", "record_count"]
 
@@ -22,7 +23,7 @@ _ROOMS = {
     "LogConsumer": "consumer",
     "LogError": "errors",
     "Moved": "moving",
-    "New": "service",
+    "New": "packing",
     "Transaction": "service",
     "move_to_kafka": "moving",
     "record_count": "moving",

@@ -267,7 +267,7 @@ def _own(log: Log, name: str) -> Topic:
     return found
 
 
-def _produced(positions: list[Position]) -> Produced:
+def _produced(positions: Iterable[Position]) -> Produced:
     return Produced([PlaceView(one.partition, one.offset) for one in positions])
 
 

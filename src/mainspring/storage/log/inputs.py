@@ -15,8 +15,8 @@ from msgspec import UNSET, Meta, UnsetType
 from mainspring.core.http.operation import INT64
 from mainspring.core.http.pages import CursorText, PageQuery
 from mainspring.core.problems import Invalid
+from mainspring.storage.log.packing import New
 from mainspring.storage.log.reader import Isolation
-from mainspring.storage.log.service import New
 
 PRODUCED_MAX = 1_000
 LIMIT_MAX = 500

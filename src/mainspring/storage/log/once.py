@@ -17,11 +17,12 @@ import msgspec
 from mainspring.core.crash import crash_point
 from mainspring.core.once import Once, write
 from mainspring.core.ports import Connection, Database, Position
-from mainspring.storage.log.errors import InvalidRecord, InvalidTimestamp, MessageTooLarge, UnknownPartition
-from mainspring.storage.log.partitioner import partition_of
+from mainspring.storage.log.appending import check_partition, spread
+from mainspring.storage.log.errors import InvalidRecord, InvalidTimestamp, MessageTooLarge
+from mainspring.storage.log.packing import HEADER_BYTES_AROUND, RECORD_BYTES_AROUND, New
 from mainspring.storage.log.producers import BATCHES_KEPT
 from mainspring.storage.log.records import HEADER_BYTES, build
-from mainspring.storage.log.service import HEADER_BYTES_AROUND, RECORD_BYTES_AROUND, Log, New
+from mainspring.storage.log.service import Log
 from mainspring.storage.log.topics import Topic
 
 PRODUCER_IDS_FROM = 1 << 62
@@ -68,10 +69,10 @@ def check(topic: Topic, records: Sequence[New], now_ms: int) -> None:
 
     Raises `UnknownPartition`, `InvalidRecord`, `InvalidTimestamp` or `MessageTooLarge`.
     """
-    config, count = topic.config, len(topic.partitions)
+    config = topic.config
     for new in records:
-        if new.partition is not None and not 0 <= new.partition < count:
-            raise UnknownPartition(f"{topic.name} has partitions 0 to {count - 1}, not {new.partition}")
+        if new.partition is not None:
+            check_partition(topic, new.partition)
         if config.is_compacted and new.key is None:
             raise InvalidRecord("a compacted topic accepts no record without a key")
         at_ms = now_ms if new.timestamp_ms is None else new.timestamp_ms
@@ -81,20 +82,6 @@ def check(topic: Topic, records: Sequence[New], now_ms: int) -> None:
             raise InvalidTimestamp(f"{at_ms} is too long before {now_ms}")
         if HEADER_BYTES + record_bytes(new) > config.max_message_bytes:
             raise MessageTooLarge(f"{topic.name} accepts {config.max_message_bytes} bytes")
-
-
-def spread(topic: Topic, records: Sequence[New], random: Random) -> list[int]:
-    """The partition of each record: the one it names, that of its key, or one for all the others."""
-    count = len(topic.partitions)
-    anywhere = random.randrange(count)
-    return [
-        new.partition
-        if new.partition is not None
-        else partition_of(new.key, count)
-        if new.key is not None
-        else anywhere
-        for new in records
-    ]
 
 
 def _batches(topic: Topic, records: Sequence[New], share: Sequence[int]) -> Iterator[tuple[int, list[int]]]:

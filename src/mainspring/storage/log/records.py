@@ -43,6 +43,7 @@ _SHORT = Struct(">h")
 _MARKER_KEY = Struct(">hh")
 _MARKER_VALUE = Struct(">hi")
 _BUILDER_BYTES_MAX = (1 << 31) - 1
+_NO_HEADERS: list[tuple[str, bytes]] = []
 
 crc32c: Callable[..., int] = checksums.crc32c
 """Of a buffer, going on from an earlier sum where one is given."""
@@ -180,6 +181,14 @@ def sealed(batch: bytearray) -> bytes:
     return bytes(batch)
 
 
+def headed(batch: bytearray, count: int, timestamp_ms: int) -> bytearray:
+    """A batch whose records are there behind room for the header, with the header of `count` plain records of one time."""
+    length, last_delta = len(batch) - OVERHEAD_BYTES, count - 1
+    HEADER.pack_into(batch, 0, 0, length, -1, MAGIC, 0, 0, last_delta, timestamp_ms, timestamp_ms, -1, -1, -1, count)
+    _CRC.pack_into(batch, CRC_AT, crc32c(memoryview(batch)[ATTRIBUTES_AT:]))
+    return batch
+
+
 def stamped(data: bytes, timestamp_ms: int) -> bytes:
     """The batch with the log's own time in place of its producer's."""
     batch = bytearray(data)
@@ -204,8 +213,18 @@ def build(
     builder = DefaultRecordBatchBuilder(MAGIC, 0, transactional, producer_id, epoch, sequence, _BUILDER_BYTES_MAX)
     append = builder.append
     for delta, (timestamp_ms, key, value, headers) in enumerate(records):
-        append(delta, timestamp_ms, key, value, headers if type(headers) is list else list(headers))
+        append(delta, timestamp_ms, key, value, list(headers) if headers else _NO_HEADERS)
     return _finished(builder.build(), CONTROL if control is not None else 0, codec, level)
+
+
+def build_pairs(pairs: Sequence[tuple[bytes | None, bytes | None]], timestamp_ms: int) -> bytearray:
+    """One batch of keys and values of one time, with base offset 0."""
+    builder = DefaultRecordBatchBuilder(MAGIC, 0, False, -1, -1, -1, _BUILDER_BYTES_MAX)
+    append = builder.append
+    for delta, (key, value) in enumerate(pairs):
+        append(delta, timestamp_ms, key, value, _NO_HEADERS)
+    built: bytearray = builder.build()
+    return built
 
 
 def rebuilt(batch: Batch, records: Sequence[Read], codec: Codec, delete_horizon_ms: int | None = None) -> bytes:

@@ -1,8 +1,8 @@
 """`Log`: the engine, its groups and its transactions as Python in this process uses them; the port `Log` of the core.
 
-Appends build whole batches and hand them to the same partitions that Kafka clients write to, over no network. A record with
-a key goes to the partition that every Kafka client would choose; without one, all records of a call go to one partition.
-Topics that are missing come into being with one partition.
+Appends build whole batches and hand them to the same partitions that Kafka clients write to, over no network (`appending`). A
+record with a key goes to the partition that every Kafka client would choose; without one, all records of a call go to one
+partition. Topics that are missing come into being with one partition.
 
 What this promises is the engine's: a record is synced when `append` returns, and never reordered or altered.
 """
@@ -11,18 +11,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mainspring.core.clock import Clock
 from mainspring.core.outbox import commits
 from mainspring.core.outbox.commits import NOWHERE
 from mainspring.core.ports import Connection, Database, Position, Record
 from mainspring.core.telemetry import Metrics
+from mainspring.storage.log.appending import Appender, Positions, split, spread
 from mainspring.storage.log.consumer import Callback, LogConsumer
 from mainspring.storage.log.engine import Engine
-from mainspring.storage.log.errors import InvalidTopic, MessageTooLarge, TopicExists, UnknownPartition
+from mainspring.storage.log.errors import InvalidTopic, TopicExists
 from mainspring.storage.log.gate import Gate
 from mainspring.storage.log.groups.consumer import LEAVES, ConsumerGroup
 from mainspring.storage.log.groups.errors import GroupIdNotFound, UnknownMemberId
@@ -32,10 +34,18 @@ from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.image import Image
 from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS
 from mainspring.storage.log.model import Appending
-from mainspring.storage.log.partitioner import partition_of
+from mainspring.storage.log.packing import (
+    HEADER_BYTES_AROUND,
+    RECORD_BYTES_AROUND,
+    Item,
+    New,
+    Pair,
+    batches_of_items,
+)
+from mainspring.storage.log.partitioner import partitions_of
 from mainspring.storage.log.positions import Owned
 from mainspring.storage.log.reader import Isolation, Reader, as_record, read_some
-from mainspring.storage.log.records import HEADER_BYTES, Headers, build
+from mainspring.storage.log.records import HEADER_BYTES
 from mainspring.storage.log.settings import LogSettings, default_values
 from mainspring.storage.log.sharing import ShareConsumer
 from mainspring.storage.log.topics import Topic, check_name, folded
@@ -44,29 +54,12 @@ from mainspring.storage.log.transactions import Transactions
 P = ParamSpec("P")
 T = TypeVar("T")
 
-RECORD_BYTES_AROUND = 36
-"""At most so many bytes of a batch are of a record beside its key, value and headers: five varints and a length."""
-HEADER_BYTES_AROUND = 10
 EVENT_BYTES_AROUND = HEADER_BYTES + RECORD_BYTES_AROUND + 64
 """What a batch of one event has beside its key, value and headers: that it was an event takes a header."""
 
 FETCH_RECORDS = 500
 IN_PROCESS = "in process"
 """Where members of groups are that `Groups.member` made; those of the wire are at an address."""
-
-
-Item = tuple[int, bytes | None, bytes | None, Headers]
-"""A record as batches are built of it: milliseconds UTC, key, value, headers."""
-
-
-class New(NamedTuple):
-    """A record to append. Without `timestamp_ms` its time is now; without `partition` its key says where it goes."""
-
-    value: bytes | None
-    key: bytes | None = None
-    headers: Headers = ()
-    timestamp_ms: int | None = None
-    partition: int | None = None
 
 
 class Log:
@@ -85,10 +78,10 @@ class Log:
     ) -> None:
         self.clock = clock
         self.directories = [directory] if isinstance(directory, Path) else list(directory)
-        self._random = random or Random()
-        self.engine = Engine(self.directories, clock, settings, metrics=metrics, random=self._random)
-        self.groups = Groups(self.engine, clock, groups or GroupSettings(), self._random)
-        self.transactions = Transactions(self.engine, self.groups, clock, random=self._random)
+        self.random = random or Random()
+        self.engine = Engine(self.directories, clock, settings, metrics=metrics, random=self.random)
+        self.groups = Groups(self.engine, clock, groups or GroupSettings(), self.random)
+        self.transactions = Transactions(self.engine, self.groups, clock, random=self.random)
         self.commits = Gate()
         """Every commit of a position outside of the database passes here; a backup closes it for a moment."""
         self.engine.on_deleted = self._forget_positions
@@ -96,6 +89,7 @@ class Log:
         self._consumers: set[LogConsumer | ShareConsumer] = set()
         self._bytes_max: int = default_values(self.engine.settings.topic)["max.message.bytes"]
         self._making = asyncio.Lock()
+        self._appender = Appender(self.engine, clock, self.random, self.topic)
         if metrics is not None:
             members = metrics.gauge("log_consumers", "Members of consumer groups in this process")
             members.follow(lambda: len(self._consumers))
@@ -177,61 +171,19 @@ class Log:
         timestamp_ms: int | None = None,
     ) -> Position:
         """Appends one record; it is durable when this returns. Raises `LogError`."""
-        return (await self.append_records(topic, [New(value, key, headers, timestamp_ms, partition)]))[0]
+        return await self._appender.append(topic, New(value, key, headers, timestamp_ms, partition))
 
-    async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> list[Position]:
-        return await self.append_records(topic, [New(value, key) for key, value in records])
+    async def append_many(self, topic: str, records: Iterable[Pair]) -> Sequence[Position]:
+        """Appends keys and values in order. Raises as `append_records` does."""
+        return await self._appender.append_pairs(topic, list(records))
 
-    async def append_records(self, topic: str, records: Sequence[New]) -> list[Position]:
+    async def append_records(self, topic: str, records: Sequence[New]) -> Sequence[Position]:
         """Appends in order. Those that go to one partition are appended together: all or none.
 
         Raises `MessageTooLarge`, having appended nothing, where one record alone is larger than the topic accepts, and
         what the partition raises.
         """
-        if not records:
-            return []
-        found = self.engine.topics.get(topic) or await self.topic(topic)
-        items = self._items(records)
-        if len(found.partitions) == 1 and all(not record.partition for record in records):
-            appending = found.partitions[0].append(_batches(found, items))
-            await appending.durable()
-            return [Position(topic, 0, appending.base_offset + n) for n in range(len(records))]
-        shares = self._shares(found, records)
-        batches = [(index, places, _batches(found, [items[at] for at in places])) for index, places in shares.items()]
-        appended: list[Appending] = []
-        positions: list[Position | None] = [None] * len(records)
-        for index, places, data in batches:
-            appending = self.engine.partition(topic, index).append(data)
-            appended.append(appending)
-            for n, at in enumerate(places):
-                positions[at] = Position(topic, index, appending.base_offset + n)
-        for appending in appended:
-            await appending.durable()
-        return [position for position in positions if position is not None]
-
-    def _items(self, records: Sequence[New]) -> list[Item]:
-        now_ms = self.clock.wall_ns() // 1_000_000
-        return [
-            (now_ms if one.timestamp_ms is None else one.timestamp_ms, one.key, one.value, one.headers)
-            for one in records
-        ]
-
-    def _shares(self, topic: Topic, records: Sequence[New]) -> dict[int, list[int]]:
-        """Which records go to which partition, by their places in the call."""
-        count, anywhere = len(topic.partitions), -1
-        shares: dict[int, list[int]] = {}
-        for at, record in enumerate(records):
-            index = record.partition
-            if index is None and record.key is not None:
-                index = partition_of(record.key, count)
-            elif index is None:
-                if anywhere < 0:
-                    anywhere = self._random.randrange(count)
-                index = anywhere
-            if not 0 <= index < count:
-                raise UnknownPartition(f"{topic.name} has partitions 0 to {count - 1}, not {index}")
-            shares.setdefault(index, []).append(at)
-        return shares
+        return await self._appender.append_records(topic, records)
 
     # Reading
 
@@ -347,13 +299,9 @@ class Log:
         appended: dict[Owned, Appending] = {}
         for topic, some in items.items():
             found = self.engine.topics.get(topic) or await self.topic(topic)
-            count = len(found.partitions)
-            shares: dict[int, list[Item]] = {0: list(some)} if count == 1 else {}
-            if count > 1:
-                for item in some:
-                    shares.setdefault(partition_of(item[1], count) if item[1] is not None else 0, []).append(item)
-            for index, share in shares.items():
-                appended[topic, index] = found.partitions[index].append(_batches(found, share))
+            chosen = partitions_of([key for _, key, _, _ in some], len(found.partitions), anywhere=0)
+            for index, share in split(chosen, some).items():
+                appended[topic, index] = found.partitions[index].append(batches_of_items(found, share))
         for appending in appended.values():
             await appending.durable()
         return {where: appending.next_offset for where, appending in appended.items()}
@@ -392,18 +340,17 @@ class Transaction:
     ) -> Position:
         return (await self.append_records(topic, [New(value, key, headers, timestamp_ms, partition)]))[0]
 
-    async def append_many(self, topic: str, records: Iterable[tuple[bytes | None, bytes]]) -> list[Position]:
+    async def append_many(self, topic: str, records: Iterable[Pair]) -> Sequence[Position]:
         return await self.append_records(topic, [New(value, key) for key, value in records])
 
-    async def append_records(self, topic: str, records: Sequence[New]) -> list[Position]:
+    async def append_records(self, topic: str, records: Sequence[New]) -> Sequence[Position]:
         found = await self._log.topic(topic)
-        positions: list[Position | None] = [None] * len(records)
-        for index, places in self._log._shares(found, records).items():
-            chosen = [(records[at].key, records[at].value, records[at].headers, _ms(records[at])) for at in places]
-            first = await self._inner.append(topic, index, chosen)
-            for n, at in enumerate(places):
-                positions[at] = Position(topic, index, first + n)
-        return [position for position in positions if position is not None]
+        chosen = spread(found, records, self._log.random)
+        bases = {}
+        for index, share in split(chosen, records).items():
+            fields = [(new.key, new.value, new.headers, _ms(new)) for new in share]
+            bases[index] = count(await self._inner.append(topic, index, fields))
+        return Positions(topic, chosen, [next(bases[index]) for index in chosen])
 
     async def commit_offsets(self, consumer: LogConsumer) -> None:
         """Moves the consumer's group past the batch that it gave last, if and only if this transaction commits."""
@@ -423,22 +370,3 @@ class Transaction:
 
 def _ms(record: New) -> int:
     return -1 if record.timestamp_ms is None else record.timestamp_ms
-
-
-def _batches(topic: Topic, items: Sequence[Item]) -> bytes:
-    """As few batches as the topic's largest allows. Raises `MessageTooLarge` for a record that no batch can hold."""
-    bytes_max = topic.config.max_message_bytes
-    done: list[bytes] = []
-    start, size_bytes = 0, HEADER_BYTES
-    for at, (_, key, value, headers) in enumerate(items):
-        more_bytes = RECORD_BYTES_AROUND + (len(value) if value else 0) + (len(key) if key else 0)
-        for name, given in headers:
-            more_bytes += HEADER_BYTES_AROUND + 4 * len(name) + (len(given) if given else 0)
-        if HEADER_BYTES + more_bytes > bytes_max:
-            raise MessageTooLarge(f"{topic.name} accepts {bytes_max} bytes, a record has {more_bytes}")
-        if size_bytes + more_bytes > bytes_max:
-            done.append(build(items[start:at]))
-            start, size_bytes = at, HEADER_BYTES
-        size_bytes += more_bytes
-    done.append(build(items[start:] if start else items))
-    return done[0] if len(done) == 1 else b"".join(done)
