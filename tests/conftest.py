@@ -7,7 +7,13 @@ import pytest
 import uvloop
 from hypothesis import settings
 
-pytest_plugins = ["tests.fixtures_database", "tests.fixtures_cache", "tests.fixtures_server", "tests.fixtures_kafka"]
+pytest_plugins = [
+    "tests.fixtures_database",
+    "tests.fixtures_cache",
+    "tests.fixtures_server",
+    "tests.fixtures_kafka",
+    "tests.fixtures_java",
+]
 
 # A slow machine is not a wrong program.
 settings.register_profile("mainspring", deadline=None)

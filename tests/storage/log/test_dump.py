@@ -1,6 +1,5 @@
 """Kafka's own tool reads our files: every batch is valid, every index entry is where it says."""
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -9,24 +8,19 @@ import pytest
 from mainspring.core.clock import SystemClock
 from mainspring.storage.log.producers import Origin
 from mainspring.storage.log.records import Codec, build, marker
-from tests.fixtures_kafka import kafka_classpath
+from tests.fixtures_java import JavaTools
 
 from .logs import append, running
 
 pytestmark = pytest.mark.peer
 
 
-def dump(paths: list[Path], *more: str) -> str:
+def dump(tools: JavaTools, paths: list[Path], *more: str) -> str:
     """What Kafka's DumpLogSegments says of the files."""
-    command = ["java", "-Xmx256m", "-cp", kafka_classpath(), "kafka.tools.DumpLogSegments", *more]
-    done = subprocess.run(
-        [*command, "--files", ",".join(map(str, paths))], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
-    return done.stdout
+    return tools.run("kafka.tools.DumpLogSegments", *more, "--files", ",".join(map(str, paths)))
 
 
-async def test_kafka_finds_every_batch_index_and_snapshot_as_it_should_be(tmp_path):
+async def test_kafka_finds_every_batch_index_and_snapshot_as_it_should_be(tmp_path, java_tools):
     config = {"segment.bytes": "9000", "index.interval.bytes": "300"}
     async with running(tmp_path, SystemClock()) as engine:
         plain = (await engine.create_topic("plain", config=config)).partitions[0]
@@ -50,11 +44,11 @@ async def test_kafka_finds_every_batch_index_and_snapshot_as_it_should_be(tmp_pa
     logs = sorted(tmp_path.glob("*-0/*.log"))
     assert len(logs) > 4
     more = [*tmp_path.glob("plain-0/*.txnindex"), *tmp_path.glob("plain-0/*.snapshot")]
-    said = dump(logs + sorted(more), "--deep-iteration")
+    said = dump(java_tools, logs + sorted(more), "--deep-iteration")
     assert f"offset: {end - 1} " in said and "isvalid: false" not in said and "Found" not in said
     assert said.count("isvalid: true") > 150 and "endTxnMarker: ABORT coordinatorEpoch: 3" in said
     assert "firstOffset" in said and "producerId: 5 producerEpoch: 0 coordinatorEpoch: 3" in said
     indexes = sorted([*tmp_path.glob("*-0/*.index"), *tmp_path.glob("*-0/*.timeindex")])
     assert sum(path.stat().st_size for path in indexes) > 200
-    said = dump(indexes, "--verify-index-only")
+    said = dump(java_tools, indexes, "--verify-index-only")
     assert "ismatch" not in said and "out of order" not in said.lower()

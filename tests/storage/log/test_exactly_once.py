@@ -1,15 +1,8 @@
 """Consume, transform, produce, exactly once, while the broker is killed between any two steps of a commit."""
 
-import os
-import socket
-import subprocess
-import sys
-import threading
-from pathlib import Path
-
 import pytest
 
-from mainspring.core.crash import VARIABLE
+from .undying import UndyingBroker
 
 confluent = pytest.importorskip("confluent_kafka")
 
@@ -24,46 +17,9 @@ CRASHES = [
 PATIENT = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "retry.backoff.ms": 50}
 
 
-class Broker:
-    """One after the other at the same address, the next as soon as one has died."""
-
-    def __init__(self, folder: Path, crashes: list[str]) -> None:
-        self._folder = folder
-        self._crashes = list(crashes)
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        self.deaths = 0
-        self._stopping = False
-        self._child = self._start()
-        self._watch = threading.Thread(target=self._follow)
-        self._watch.start()
-
-    def _start(self) -> subprocess.Popen:
-        environment = dict(os.environ)
-        if self._crashes:
-            environment[VARIABLE] = self._crashes.pop(0)
-        handle = self._socket.fileno()
-        command = [sys.executable, "-m", "tests.storage.log.broker_child", str(self._folder), str(handle)]
-        return subprocess.Popen(command, env=environment, pass_fds=[handle])
-
-    def _follow(self) -> None:
-        while True:
-            self._child.wait()
-            if self._stopping:
-                return
-            self.deaths += 1
-            self._child = self._start()
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._child.kill()
-        self._watch.join()
-        self._socket.close()
-
-
 @pytest.fixture
 def broker(tmp_path):
-    made = Broker(tmp_path, CRASHES)
+    made = UndyingBroker(tmp_path, CRASHES)
     yield made
     made.stop()
 

@@ -1,6 +1,5 @@
 """Kafka's own decoders read what our coordinators write."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,13 @@ from mainspring.storage.log.groups.service import Groups
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.internal_topics import java_hash, slot
 from mainspring.storage.log.transactions import Transactions, TransactionSettings
-from tests.fixtures_kafka import kafka_classpath
+from tests.fixtures_java import JavaTools
 
 
-def dump(folder: Path, topic: str, decoder: str) -> str:
+def dump(tools: JavaTools, folder: Path, topic: str, decoder: str) -> str:
     """What Kafka's DumpLogSegments reads in a topic of one partition."""
     log = next((folder / f"{topic}-0").glob("*.log"))
-    command = [
-        "java",
-        "-Xmx256m",
-        "-cp",
-        kafka_classpath(),
-        "kafka.tools.DumpLogSegments",
-        decoder,
-        "--files",
-        str(log),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
-    return done.stdout
+    return tools.run("kafka.tools.DumpLogSegments", decoder, "--files", str(log))
 
 
 async def use(folder: Path) -> None:
@@ -87,9 +74,9 @@ async def use(folder: Path) -> None:
 
 
 @pytest.mark.peer
-async def test_kafka_reads_the_records_of_groups_transactions_and_shares(tmp_path):
+async def test_kafka_reads_the_records_of_groups_transactions_and_shares(tmp_path, java_tools):
     await use(tmp_path)
-    said = dump(tmp_path, "__consumer_offsets", "--offsets-decoder")
+    said = dump(java_tools, tmp_path, "__consumer_offsets", "--offsets-decoder")
     for part in (
         '"type":"2","data":{"group":"classic"}',
         '"protocolType":"consumer","generation":1,"protocol":"range"',
@@ -112,7 +99,7 @@ async def test_kafka_reads_the_records_of_groups_transactions_and_shares(tmp_pat
         "endTxnMarker: COMMIT",
     ):
         assert part in said, part + "\n" + said
-    said = dump(tmp_path, "__transaction_state", "--transaction-log-decoder")
+    said = dump(java_tools, tmp_path, "__transaction_state", "--transaction-log-decoder")
     for part in (
         '"transactionalId":"copier"',
         '"transactionStatus":1,"transactionPartitions":[{"topic":"orders","partitionIds":[1]}]',
@@ -121,7 +108,7 @@ async def test_kafka_reads_the_records_of_groups_transactions_and_shares(tmp_pat
         '"clientTransactionVersion":2',
     ):
         assert part in said, part + "\n" + said
-    said = dump(tmp_path, "__share_group_state", "--share-group-state-decoder")
+    said = dump(java_tools, tmp_path, "__share_group_state", "--share-group-state-decoder")
     for part in ('"groupId":"share"', '"snapshotEpoch":1', '"deliveryState":0,"deliveryCount":1'):
         assert part in said, part + "\n" + said
 

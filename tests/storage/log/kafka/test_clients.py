@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures_java import JavaTools
 from tests.fixtures_kafka import KafkaBroker, OurBroker
 
 pytestmark = pytest.mark.peer
@@ -43,7 +44,13 @@ def test_confluent_kafka_sees_the_same_of_transactions(kafka: KafkaBroker, ours:
     same(confluent.transactions, kafka, ours)
 
 
-@pytest.mark.parametrize("client", ["bare", "aio", "pure", "kcat", "kafkajs", "java"])
+@pytest.mark.parametrize("client", ["bare", "aio", "pure", "kcat", "kafkajs"])
 def test_other_clients_see_the_same(kafka: KafkaBroker, ours: OurBroker, client: str) -> None:
     script = importlib.import_module(f"tests.storage.log.kafka.clients.{client}")
     same(script.run, kafka, ours)
+
+
+def test_kafkas_own_tools_see_the_same(kafka: KafkaBroker, ours: OurBroker, java_tools: JavaTools) -> None:
+    from tests.storage.log.kafka.clients import java
+
+    same(lambda address, name: java.run(java_tools, address, name), kafka, ours)

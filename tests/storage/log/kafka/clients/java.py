@@ -1,34 +1,19 @@
 """What Kafka's own command-line tools, of the same release as the real broker, print."""
 
+import json
 import re
-import subprocess
 from typing import Any
 
-from tests.fixtures_kafka import kafka_classpath
+from tests.fixtures_java import TOOLS, JavaTools
 
 Seen = list[tuple[str, Any]]
-PATIENCE_S = 240
-QUICK = ("-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Xmx256m")
-TOOLS = "org.apache.kafka.tools"
+COUNT = 60
+"""Records of the tools that check themselves."""
 
 
-def tool(main: str, *words: str, given: str = "") -> str:
-    """Runs a tool to its end; gives what it printed."""
-    done = subprocess.run(
-        ["java", *QUICK, "-cp", kafka_classpath(), main, *words],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{main} {words}: {done.stdout} {done.stderr}"
-    return done.stdout
-
-
-def run(address: str, name: str) -> Seen:
+def run(tools: JavaTools, address: str, name: str) -> Seen:
     at = ("--bootstrap-server", address)
-    created = tool(
+    created = tools.run(
         f"{TOOLS}.TopicCommand",
         *at,
         "--create",
@@ -39,23 +24,25 @@ def run(address: str, name: str) -> Seen:
         "--config",
         "retention.ms=7200000",
     )
-    described = tool(f"{TOOLS}.TopicCommand", *at, "--describe", "--topic", name)
+    described = tools.run(f"{TOOLS}.TopicCommand", *at, "--describe", "--topic", name)
     lines = "".join(f"k{number}:v{number}\n" for number in range(50))
     keyed = ("--reader-property", "parse.key=true", "--reader-property", "key.separator=:")
-    tool(f"{TOOLS}.ConsoleProducer", *at, "--topic", name, *keyed, given=lines)
-    performance = tool(
+    tools.run(f"{TOOLS}.ConsoleProducer", *at, "--topic", name, *keyed, given=lines)
+    performance = tools.run(
         f"{TOOLS}.ProducerPerformance",
         *("--topic", name, "--num-records", "200", "--record-size", "100", "--throughput", "-1"),
         *("--producer-props", f"bootstrap.servers={address}", "acks=all", "compression.type=lz4"),
     )
-    consumed = tool(
+    consumed = tools.run(
         f"{TOOLS}.consumer.ConsoleConsumer",
         *at,
         *("--topic", name, "--from-beginning", "--max-messages", "250", "--group", f"{name}-group"),
         *("--formatter-property", "print.key=true", "--formatter-property", "print.partition=true"),
     )
-    group = tool(f"{TOOLS}.consumer.group.ConsumerGroupCommand", *at, "--describe", "--group", f"{name}-group")
-    settings = tool("kafka.admin.ConfigCommand", *at, "--describe", "--entity-type", "topics", "--entity-name", name)
+    group = tools.run(f"{TOOLS}.consumer.group.ConsumerGroupCommand", *at, "--describe", "--group", f"{name}-group")
+    settings = tools.run(
+        "kafka.admin.ConfigCommand", *at, "--describe", "--entity-type", "topics", "--entity-name", name
+    )
     mine = sorted(line for line in consumed.splitlines() if "\tk" in line)
     return [
         ("created", created.strip()),
@@ -65,7 +52,43 @@ def run(address: str, name: str) -> Seen:
         ("count", len(consumed.splitlines())),
         ("group", _sums(group, name)),
         ("settings", sorted(line.strip() for line in settings.splitlines() if "retention.ms" in line)),
+        *_verifiable(tools, address, f"{name}-verifiable"),
     ]
+
+
+def _verifiable(tools: JavaTools, address: str, name: str) -> Seen:
+    """What Kafka's own system tests are made of: a producer and a consumer that say what they saw, and an exact copy."""
+    at = ("--bootstrap-server", address, "--topic", name)
+    tools.run(f"{TOOLS}.TopicCommand", *at, "--create")
+    produced = tools.run(
+        *(f"{TOOLS}.VerifiableProducer", *at, "--max-messages", str(COUNT)),
+        *("--acks", "-1", "--value-prefix", "7", "--repeating-keys", "5"),
+    )
+    consumer = (f"{TOOLS}.VerifiableConsumer", *at, "--max-messages", str(COUNT), "--reset-policy", "earliest")
+    consumed = tools.run(*consumer, "--group-id", f"{name}-group", "--verbose")
+    copy = (
+        *(f"{TOOLS}.TransactionalMessageCopier", "--broker-list", address, "--input-topic", name),
+        *("--input-partition", "0", "--output-topic", f"{name}-copy", "--transactional-id", f"{name}-id"),
+        *("--consumer-group", f"{name}-copier", "--transaction-size", "7", "--use-group-metadata"),
+    )
+    copied = [tools.run(*copy, *more) for more in (("--max-messages", "28"), ())]
+    at = ("--bootstrap-server", address, "--topic", f"{name}-copy", "--from-beginning", "--max-messages", str(COUNT))
+    committed = ("--command-property", "isolation.level=read_committed", "--group", f"{name}-check")
+    read = tools.run(f"{TOOLS}.consumer.ConsoleConsumer", *at, *committed)
+    return [
+        ("produced", sorted(_told(produced, "producer_send_success", "key", "value", "partition", "offset"))),
+        ("acknowledged", _told(produced, "tool_data", "sent", "acked")),
+        ("consumed by itself", _told(consumed, "record_data", "key", "value", "partition", "offset")),
+        ("its offsets", _told(consumed, "offsets_committed", "offsets", "success")[-1:]),
+        ("copied", [json.loads(said.splitlines()[-1])["consumed"] for said in copied]),
+        ("the copy", read.splitlines()),
+    ]
+
+
+def _told(said: str, event: str, *fields: str) -> list[list[Any]]:
+    """These fields of what such a tool prints of one kind of event."""
+    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return [[one[field] for field in fields] for one in events if one["name"] == event]
 
 
 def _plain(described: str) -> list[str]:

@@ -1,0 +1,56 @@
+"""A broker that is killed and comes again: at a crash point, or when the test says so.
+
+The socket is the test's, so each broker is at the address of the one before, with no port to lose; clients that come between
+two of them wait in its backlog.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from mainspring.core.crash import VARIABLE
+
+
+class UndyingBroker:
+    """One process after the other, the next as soon as one has died. Each of `crashes` is where one of the first dies."""
+
+    def __init__(self, folder: Path, crashes: Sequence[str] = ()) -> None:
+        self._folder = folder
+        self._crashes = list(crashes)
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.deaths = 0
+        self._stopping = False
+        self._child = self._start()
+        self._watch = threading.Thread(target=self._follow)
+        self._watch.start()
+
+    def kill(self) -> None:
+        """As kill -9 does; the next is on its way."""
+        self._child.kill()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._child.kill()
+        self._watch.join()
+        self._socket.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        if self._crashes:
+            environment[VARIABLE] = self._crashes.pop(0)
+        handle = self._socket.fileno()
+        command = [sys.executable, "-m", "tests.storage.log.broker_child", str(self._folder), str(handle)]
+        return subprocess.Popen(command, env=environment, pass_fds=[handle])
+
+    def _follow(self) -> None:
+        while True:
+            self._child.wait()
+            if self._stopping:
+                return
+            self.deaths += 1
+            self._child = self._start()
