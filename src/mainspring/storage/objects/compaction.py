@@ -9,7 +9,7 @@ A file goes only when no reader is left that began before: what it reads may hav
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -69,6 +69,14 @@ class Usage(msgspec.Struct):
     live_bytes: int = 0
 
 
+class Strewn(msgspec.Struct):
+    """The extents of a segment that rows refer to: all that lies between them is nobody's. `readers` are those who began
+    before that was found, and may be reading what was deleted before it was."""
+
+    extents: list[tuple[int, int]]
+    readers: WeakSet[Reader] = msgspec.field(default_factory=WeakSet)
+
+
 class Compaction:
     def __init__(self, engine: Engine, healing: Healing) -> None:
         self.given_back_bytes = 0
@@ -79,6 +87,7 @@ class Compaction:
         self._database = engine.database
         self._healing = healing
         self._doomed: list[tuple[Disk, int, WeakSet[Reader]]] = []
+        self._strewn: dict[Where, Strewn] = {}
 
     async def usage(self) -> Usage:
         """Walks over all stripes once."""
@@ -139,50 +148,47 @@ class Compaction:
 
     async def reclaim(self) -> int:
         """Gives back what lies beside the rows in segments noted as being written and not written any more. Gives how
-        many were looked through."""
+        many were cleared."""
         async with self._working:
             return 0 if self._holds else await self._reclaim()
 
     async def _reclaim(self) -> int:
+        for disk, segment in await self._database.read(references.begun_segments):
+            if disk in self._store.disks and not self._exists((disk, segment)):
+                await self._database.write(references.end_segment, disk, segment)
+        cleared = await self._clear_strewn()
         noted = set(await self._database.read(references.begun_segments))
-        if self._engine.readers:
-            return 0  # they may be reading what has been deleted since
-        quiet = {where for where in self._quiet() if where in noted}
-        gone = {where for where in noted if where[0] in self._store.disks and not self._exists(where)}
-        for disk, segment in gone:
-            await self._database.write(references.end_segment, disk, segment)
-        if not quiet:
-            return 0
-        extents: dict[Where, list[tuple[int, int]]] = {where: [] for where in quiet}
+        found = {where: Strewn([]) for where in self._quiet() & noted - self._strewn.keys()}
         after = 0
-        while rows := await self._database.read(references.stripes_after, after, ROWS):
+        while found and (rows := await self._database.read(references.stripes_after, after, ROWS)):
             for stripe, _ in rows:
                 for place in stripe.places:
-                    if place is not None and (place.disk, place.segment) in extents:
-                        extents[place.disk, place.segment].append((place.offset, _extent_of(stripe)))
+                    if place is not None and (place.disk, place.segment) in found:
+                        found[place.disk, place.segment].extents.append((place.offset, _extent_of(stripe)))
             after = rows[-1][0].id
-        for where, found in extents.items():
+        for strewn in found.values():
+            strewn.readers = WeakSet(self._engine.readers)
+        self._strewn.update(found)
+        return cleared + await self._clear_strewn()
+
+    async def _clear_strewn(self) -> int:
+        """Clears the segments that no reader is left of who began before they were looked through."""
+        cleared = 0
+        for where, strewn in list(self._strewn.items()):
+            if strewn.readers & self._engine.readers:
+                continue
+            del self._strewn[where]
+            disk = self._store.disks.get(where[0])
+            if disk is None or disk.lost is not None or where[1] not in disk.segments:
+                continue
             try:
-                self.given_back_bytes += await self._store.run(self._clear_beside, where, sorted(found))
+                self.given_back_bytes += await self._store.run(_clear_beside, disk, where[1], sorted(strewn.extents))
             except OSError as error:
                 log.warning("segment %d of disk %d cannot be cleared: %s", where[1], where[0], error)
                 continue
             crash_point("objects.reclaim.cleared")
             await self._database.write(references.end_segment, *where)
-        return len(extents)
-
-    def _clear_beside(self, where: Where, extents: Iterable[tuple[int, int]]) -> int:
-        """Gives how many bytes of the file belonged to nobody."""
-        disk, number = self._store.disks[where[0]], where[1]
-        size, at, cleared = disk.segments[number].size, 0, 0
-        for offset, length in extents:
-            if offset > at:
-                disk.punch(number, at, offset - at)
-                cleared += offset - at
-            at = max(at, offset + length)
-        if at < size:
-            disk.truncate(number, at)
-            cleared += size - at
+            cleared += 1
         return cleared
 
     def _exists(self, where: Where) -> bool:
@@ -293,6 +299,18 @@ class Compaction:
             await self._database.write(_repage, written.stripe, moves)
         finally:
             self._store.release([written])
+
+
+def _clear_beside(disk: Disk, number: int, extents: Sequence[tuple[int, int]]) -> int:
+    """Gives how many bytes of the segment belonged to nobody."""
+    size, at = disk.segments[number].size, 0
+    beside = []
+    for offset, length in extents:
+        if offset > at:
+            beside.append((at, offset - at))
+        at = max(at, offset + length)
+    disk.clear(number, beside, min(at, size))
+    return sum(length for _, length in beside) + max(0, size - at)
 
 
 def _extent_of(stripe: Stripe) -> int:

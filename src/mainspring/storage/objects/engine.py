@@ -13,6 +13,7 @@ from mainspring.core.clock import Clock
 from mainspring.core.ports import Connection, Database
 from mainspring.storage.objects import references
 from mainspring.storage.objects.errors import ElsewhereError
+from mainspring.storage.objects.files import IDENTITY, Damaged, Files, Identity, read_identity, write_identity
 from mainspring.storage.objects.intake import Intake
 from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.pages import Pages
@@ -20,7 +21,7 @@ from mainspring.storage.objects.reading import Reader
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.stripes import StripeStore
 from mainspring.storage.objects.tables import disk as disks
-from mainspring.storage.objects.volumes import IDENTITY, Disk, Files, Identity, read_identity, write_identity
+from mainspring.storage.objects.volumes import Disk
 
 log = logging.getLogger(__name__)
 
@@ -134,9 +135,9 @@ class Engine:
         """Whether a directory of this node is a disk of the store."""
         for directory in self.directories:
             try:
-                if read_identity(directory).store == store:
+                if read_identity(self._files, directory).store == store:
                     return True
-            except OSError:
+            except (OSError, Damaged):
                 continue
         return False
 
@@ -145,13 +146,13 @@ class Engine:
     ) -> Identity | None:
         """The identity of a directory, given to it where it is new and empty; None where it must not be used."""
         try:
-            identity = read_identity(directory)
+            identity = read_identity(self._files, directory)
         except FileNotFoundError:
             fresh = not any(row[1] == str(directory) for row in known.values())
             if not fresh and not self.settings.adopt_lost:
                 return None
             return await self._make_disk(directory, store)
-        except OSError as error:
+        except (OSError, Damaged) as error:
             log.error("%s cannot be used: %s", directory, error)
             return None
         if identity.store != store or identity.disk not in known:
@@ -161,17 +162,24 @@ class Engine:
 
     async def _make_disk(self, directory: Path, store: str) -> Identity | None:
         try:
-            if directory.exists() and any(path.name != f"{IDENTITY}.new" for path in directory.iterdir()):
+            if any(name != f"{IDENTITY}.new" for name in self._names(directory)):
                 log.error("%s is not empty and no disk of this store: it is left alone", directory)
                 return None
             at = self.directories.index(directory)
             zone = self.settings.zones[at] if at < len(self.settings.zones) else ""
             identity = Identity(store, await self.database.write(_add_disk, str(directory), zone))
-            await asyncio.get_running_loop().run_in_executor(self.threads, write_identity, directory, identity)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self.threads, write_identity, self._files, directory, identity)
         except OSError as error:
             log.error("%s cannot become a disk: %s", directory, error)
             return None
         return identity
+
+    def _names(self, directory: Path) -> list[str]:
+        try:
+            return self._files.names(directory)
+        except FileNotFoundError:
+            return []
 
     def _open(self, id: int, directory: Path, zone: str, known: Mapping[int, tuple[int, str, str, str]]) -> None:
         disk = Disk(id, directory, zone, self._files, self.settings.segment_bytes)

@@ -13,7 +13,7 @@ from pathlib import Path
 from mainspring.core.backup import Prefix
 from mainspring.storage.objects.compaction import Compaction
 from mainspring.storage.objects.engine import Engine
-from mainspring.storage.objects.volumes import IDENTITY
+from mainspring.storage.objects.files import IDENTITY
 
 FOLDER = "objects"
 

@@ -9,67 +9,29 @@ and everything it held is rebuilt elsewhere.
 """
 
 import asyncio
-import ctypes
 import errno
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import NamedTuple, TypeVar
 
-import msgspec
+from mainspring.storage.objects.files import Damaged, Space, read_identity
+from mainspring.storage.objects.files import Files as Files
 
 T = TypeVar("T")
+SUFFIX = ".segment"
 
-IDENTITY = "disk.json"
 OPEN_FILES_MAX = 128
 THREADS = 4
 STALLED_S = 60.0
 """A write or a sync that takes longer makes its disk a lost one."""
 
-ZEROS_AT_ONCE = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
-_PUNCH_HOLE = 0x02 | 0x01  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
 
 class Lost(Exception):
     """The disk, or this segment of it, is not there any more, or does not do what it is asked."""
-
-
-class Space(NamedTuple):
-    free_bytes: int
-    total_bytes: int
-
-
-class Files:
-    """What is asked of a file system, in one place, so that a test can stand a failing one in its stead."""
-
-    def write(self, fd: int, buffers: Sequence[bytes], offset: int) -> None:
-        """Writes all of `buffers` at `offset`."""
-        written = os.pwritev(fd, buffers, offset)
-        total = sum(map(len, buffers))
-        if written < total:
-            rest = memoryview(b"".join(buffers))
-            while written < total:
-                written += os.pwrite(fd, rest[written:], offset + written)
-
-    def read(self, fd: int, length: int, offset: int) -> bytes:
-        return os.pread(fd, length, offset)
-
-    def sync(self, fd: int) -> None:
-        os.fdatasync(fd)
-
-    def space(self, directory: Path) -> Space:
-        stat = os.statvfs(directory)
-        return Space(stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)
-
-
-class Identity(msgspec.Struct):
-    """What `disk.json` says: the store this directory belongs to, and which of its disks it is."""
-
-    store: str
-    disk: int
 
 
 class Segment:
@@ -126,10 +88,11 @@ class Disk:
         self._opening = asyncio.Lock()
         self._opened: dict[int, Segment] = {}
         self._highest = 0
-        for path in directory.glob("*.segment"):
-            number = int(path.stem)
-            self.segments[number] = Segment(number, path, path.stat().st_size)
-            self._highest = max(self._highest, number)
+        for name in files.names(directory):
+            if name.endswith(SUFFIX):
+                number = int(name.removesuffix(SUFFIX))
+                self.segments[number] = Segment(number, directory / name, files.size(directory / name))
+                self._highest = max(self._highest, number)
 
     async def reserve(self, length: int, begin: Callable[[int, int], Awaitable[None]]) -> tuple[Place, Segment]:
         """Hands out `length` bytes, pinning the segment. `begin(disk, segment)` is awaited before a new one is written."""
@@ -146,8 +109,8 @@ class Disk:
         self._highest += 1
         number = self._highest
         await begin(self.id, number)
-        segment = Segment(number, self.directory / f"{number:08d}.segment", 0)
-        segment.fd = await self._run(_create, segment.path)
+        segment = Segment(number, self.directory / f"{number:08d}{SUFFIX}", 0)
+        segment.fd = await self._run(self._files.create, segment.path)
         self.seal()
         segment.sealed = False
         self._open = self.segments[number] = segment
@@ -167,7 +130,7 @@ class Disk:
 
     def _write_linked(self, segment: Segment, make: Callable[[], Sequence[bytes]], offset: int) -> None:
         self._files.write(segment.fd, make(), offset)
-        _ensure_linked(segment)
+        self._ensure_linked(segment)
 
     async def sync(self, segment: Segment) -> None:
         """Makes what was written to `segment` durable, together with whoever asks at the same time. Raises `OSError`."""
@@ -179,7 +142,7 @@ class Disk:
 
     def _sync_linked(self, segment: Segment) -> None:
         self._files.sync(segment.fd)
-        _ensure_linked(segment)
+        self._ensure_linked(segment)
 
     async def read(self, place: Place, length: int, offset: int = 0) -> bytes:
         """`length` bytes from `offset` of the extent at `place`. Raises `Lost` or `OSError`; may be short."""
@@ -204,42 +167,35 @@ class Disk:
         """Like `read`, at once, where the page cache has it all; None where the disk would have to be asked."""
         segment = self._segment(place.segment)
         self._ensure_open(segment)
-        buffer = bytearray(length)
-        try:
-            got = os.preadv(segment.fd, [buffer], place.offset + offset, os.RWF_NOWAIT)
-        except OSError:  # not in the cache, or a file system that cannot tell
-            return None
-        return bytes(buffer) if got == length else None
+        return self._files.read_cached(segment.fd, length, place.offset + offset)
 
     def remove(self, number: int) -> None:
         """Unlinks a sealed segment that nothing refers to."""
         segment = self.segments.pop(number)
-        segment.path.unlink(missing_ok=True)
+        self._files.delete(segment.path)
         self._opened.pop(number, None)
         segment.removed = True
         self._close_removed(segment)
 
-    def punch(self, number: int, offset: int, length: int) -> None:
-        """Gives the blocks of a range of a segment back; a file system that cannot gets zeros."""
-        fd = os.open(self.segments[number].path, os.O_RDWR)
-        try:
-            if _libc.fallocate(fd, _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(length)):
-                for at in range(0, length, ZEROS_AT_ONCE):
-                    os.pwrite(fd, bytes(min(ZEROS_AT_ONCE, length - at)), offset + at)
-        finally:
-            os.close(fd)
-
-    def truncate(self, number: int, size: int) -> None:
-        """Cuts what follows the last extent of a segment that counts."""
+    def clear(self, number: int, spans: Sequence[tuple[int, int]], size: int) -> None:
+        """Gives ranges of a sealed segment, as (offset, length), and all that follows `size` back, durably. Blocks."""
         segment = self.segments[number]
-        os.truncate(segment.path, size)
-        segment.size = size
+        fd = self._files.open_to_change(segment.path)
+        try:
+            for offset, length in spans:
+                self._files.punch(fd, offset, length)
+            if size < segment.size:
+                self._files.truncate(fd, size)
+                segment.size = size
+            self._files.sync(fd)
+        finally:
+            self._files.close(fd)
 
     def present(self) -> bool:
         """Whether the directory is still this disk's."""
         try:
-            return read_identity(self.directory).disk == self.id
-        except (OSError, msgspec.MsgspecError):
+            return read_identity(self._files, self.directory).disk == self.id
+        except (OSError, Damaged):
             return False
 
     def space(self) -> Space:
@@ -258,7 +214,7 @@ class Disk:
             return
         for segment in self.segments.values():
             if segment.fd >= 0:
-                os.close(segment.fd)
+                self._files.close(segment.fd)
                 segment.fd = -1
 
     def _segment(self, number: int) -> Segment:
@@ -273,22 +229,26 @@ class Disk:
         if len(self._opened) >= OPEN_FILES_MAX:
             self._close_oldest()
         try:
-            segment.fd = os.open(segment.path, os.O_RDONLY)
+            segment.fd = self._files.open(segment.path)
         except FileNotFoundError:
             raise Lost(f"{segment.path} is gone") from None
         self._opened[segment.number] = segment
 
-    @staticmethod
-    def _close_removed(segment: Segment) -> None:
+    def _ensure_linked(self, segment: Segment) -> None:
+        """A file without a name still takes writes and syncs, and is gone with the process."""
+        if not self._files.is_linked(segment.fd):
+            raise FileNotFoundError(errno.ENOENT, "the segment was unlinked", str(segment.path))
+
+    def _close_removed(self, segment: Segment) -> None:
         if segment.fd >= 0 and not segment.reads:
-            os.close(segment.fd)
+            self._files.close(segment.fd)
             segment.fd = -1
 
     def _close_oldest(self) -> None:
         for number, segment in list(self._opened.items()):
             if not segment.reads and not segment.pins:
                 del self._opened[number]
-                os.close(segment.fd)
+                self._files.close(segment.fd)
                 segment.fd = -1
                 return
 
@@ -325,43 +285,3 @@ class Latencies:
         if len(self._kept) % 16 == 0:
             ordered = sorted(self._kept)
             self.late_s = max(self.LEAST_S, 3 * ordered[int(len(ordered) * 0.99)])
-
-
-def read_identity(directory: Path) -> Identity:
-    """Raises `OSError`, or `msgspec.MsgspecError` where the file is not one of ours."""
-    return msgspec.json.decode((directory / IDENTITY).read_bytes(), type=Identity)
-
-
-def write_identity(directory: Path, identity: Identity) -> None:
-    """Makes `directory` a disk, durably."""
-    directory.mkdir(parents=True, exist_ok=True)
-    fresh = directory / f"{IDENTITY}.new"
-    with fresh.open("wb") as file:
-        file.write(msgspec.json.encode(identity))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.rename(directory / IDENTITY)
-    sync_directory(directory)
-
-
-def sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _ensure_linked(segment: Segment) -> None:
-    """A file without a name still takes writes and syncs, and is gone with the process."""
-    if os.fstat(segment.fd).st_nlink == 0:
-        raise FileNotFoundError(errno.ENOENT, "the segment was unlinked", str(segment.path))
-
-
-def _create(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    sync_directory(path.parent)
-    return fd
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
