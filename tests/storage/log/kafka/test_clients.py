@@ -44,7 +44,7 @@ def test_confluent_kafka_sees_the_same_of_transactions(kafka: KafkaBroker, ours:
     same(confluent.transactions, kafka, ours)
 
 
-@pytest.mark.parametrize("client", ["bare", "aio", "pure", "kcat", "kafkajs"])
+@pytest.mark.parametrize("client", ["bare", "aio", "pure", "kcat", "kafkajs", "platformatic"])
 def test_other_clients_see_the_same(kafka: KafkaBroker, ours: OurBroker, client: str) -> None:
     script = importlib.import_module(f"tests.storage.log.kafka.clients.{client}")
     same(script.run, kafka, ours)
