@@ -13,7 +13,7 @@ from mainspring.core.manifest import manifests
 from tests.fixtures_server import Server, StartServer
 
 PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
-NAMES = [*(one.name for one in manifests().values() if one.routes), "accounts"]
+NAMES = [*(one.name for one in manifests().values() if one.routes), "accounts", "keys"]
 
 
 def get(server: Server, path: str, **headers: str) -> tuple[Any, bytes]:
@@ -68,6 +68,6 @@ def test_the_description_of_the_whole_is_valid_and_each_operation_says_what_it_d
 
 def test_a_node_describes_the_systems_that_it_runs(start_server: StartServer) -> None:
     server = start_server("ids")
-    check(json.loads(get(server, "openapi.json")[1]), ["ids", "accounts"])
+    check(json.loads(get(server, "openapi.json")[1]), ["ids", "accounts", "keys"])
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(server, "api/links/openapi.json")

@@ -31,6 +31,7 @@ def furnish(server: Server) -> dict[str, dict[str, str]]:
     server.call("POST", "api/log/topics", {"name": "fuzzed", "partitions": 2})
     server.call("POST", "api/log/topics/fuzzed/records", {"records": [{"key": "a", "value": "hello"}]})
     server.call("POST", "api/log/groups/fuzzed/offsets", {"topic": "fuzzed", "to": "latest"})
+    server.call("POST", "api/keys", {"name": "fuzzed"})
     minted = server.call("POST", "api/ids", {"kind": "ulid"})["ids"][0]
     return {
         "/api/links/links/": {"id": link["id"]},
@@ -40,6 +41,7 @@ def furnish(server: Server) -> dict[str, dict[str, str]]:
         "/api/accounts/": {"id": account["id"]},
         "/api/objects/": {"bucket": "fuzzed", "key": "fuzzed", "upload": upload, "number": "1"},
         "/api/log/": {"topic": "fuzzed", "group": "fuzzed", "id": "fuzzed"},
+        "/api/keys": {"name": "fuzzed"},
         "/api/ids/": {"text": minted, "name": "fuzzed"},
     }
 

@@ -12,6 +12,7 @@ COMMANDS = {
     "up": ("up", "Start systems and print the console's address"),
     "systems": ("systems", "List the systems, their level, state and listeners"),
     "token": ("token", "Create and revoke API tokens"),
+    "keys": ("keys", "Make, rotate and disable the keys that encrypt stored data"),
     "demo": ("demo", "Make lifelike data and traffic for a running server"),
     "doctor": ("doctor", "Check what is configured and say what to do"),
     "migrate": ("migrate", "Bring the database to this version"),

@@ -26,6 +26,7 @@ from .data import Action, DataFolder, DataLocked
 from .doors import Doors
 from .duties import Duties
 from .http.request import Application
+from .keys import KeyStore
 from .listeners import CannotListen
 from .log_port import LogPort
 from .manifest import Manifest, closure, manifests, resolve
@@ -84,6 +85,7 @@ class Mainspring:
             "systems": self._tell_systems,
             "token.create": self._create_token,
             "token.revoke": self._revoke_token,
+            "keys": self._keys,
             "backup": self._back_up,
         }
         """What commands ask for over the data folder's socket, by name."""
@@ -93,6 +95,7 @@ class Mainspring:
             self._folder = DataFolder(Path(self.config.data))
             self._wiring.offer(Accounts, self._open_accounts)
             self.accounts = await self._wiring.get(Accounts)
+            self._wiring.offer(KeyStore, self._open_keys)
             await self._wiring.get(ProcessMetrics)
             database, outbox = await self._wiring.get(Database), await self._wiring.get(OutboxLog)
             await self._duties.start(database, outbox, self._log_port)
@@ -191,6 +194,10 @@ class Mainspring:
         await _prepare_accounts(database)
         return Accounts(database, self.clock, metrics=self.metrics)
 
+    async def _open_keys(self, database: Database) -> KeyStore:
+        await _prepare_keys(database)
+        return KeyStore(database, self.clock, self.config.master_key)
+
     async def _prepare(self, manifest: Manifest) -> None:
         await _prepare_system(await self._wiring.get(Database), manifest)
 
@@ -216,6 +223,12 @@ class Mainspring:
         await self.accounts.revoke_token(ONE_CLICK, int(request["id"]))
         return {}
 
+    async def _keys(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Does something to one key, or tells of all."""
+        from .keys.command import run
+
+        return await run(await self._wiring.get(KeyStore), str(request["act"]), str(request.get("name") or ""))
+
     async def _back_up(self, request: dict[str, Any]) -> dict[str, Any]:
         from .backup import backup
 
@@ -232,8 +245,9 @@ class Mainspring:
 
 
 async def prepare_all(database: Database) -> list[str]:
-    """Brings the tables of accounts and of every installed system to this version; gives the systems' names."""
+    """Brings the tables of accounts, keys and every installed system to this version; gives the systems' names."""
     await _prepare_accounts(database)
+    await _prepare_keys(database)
     with_tables = [one for one in manifests().values() if one.tables and not one.missing_extra()]
     for manifest in with_tables:
         await _prepare_system(database, manifest)
@@ -244,6 +258,12 @@ async def _prepare_accounts(database: Database) -> None:
     from .accounts import tables
 
     await database.prepare("accounts", tables.tables, Path(tables.__file__).parent / "migrations")
+
+
+async def _prepare_keys(database: Database) -> None:
+    from .keys import tables
+
+    await database.prepare("keys", tables.tables, Path(tables.__file__).parent / "migrations")
 
 
 async def _prepare_system(database: Database, manifest: Manifest) -> None:

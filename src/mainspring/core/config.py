@@ -62,6 +62,13 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cache_bytes_max: Annotated[
         int, Meta(ge=1 << 20, description="Memory that the in-process cache may take, in bytes")
     ] = 64 << 20
+    master_key: Annotated[
+        str,
+        Meta(
+            description="Key that wraps all stored keys: 32 bytes as base64, best given as `master_key_file`; a new one stands "
+            "before the old one; empty: the database keeps one"
+        ),
+    ] = ""
     tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain for every listener")] = ""
     tls_key: Annotated[str, Meta(description="PEM file with its private key")] = ""
     tls_clients: Annotated[

@@ -16,6 +16,8 @@ from .http.manners import Manners, MannersSettings
 from .http.request import Application, Receive, Request, Scope, Send
 from .http.response import Response
 from .http.router import Router, asgi
+from .keys import KeyStore
+from .keys.http import routes as key_routes
 from .lazy import Lazy
 from .listeners import Listener, Listeners, is_loopback
 from .manifest import ListenerSpec, Manifest, resolve
@@ -28,7 +30,7 @@ from .wiring import Wiring
 
 log = logging.getLogger(__name__)
 MAIN = "main"
-ACCOUNTS = "accounts"
+ACCOUNTS, KEYS = "accounts", "keys"
 GRACE_S = 10.0
 NOT_BUILT = "It could not be built; the server's log and `mainspring systems` say why"
 """What anybody may read of an error that was raised by code of ours or of a library, and may name anything."""
@@ -102,7 +104,7 @@ class Doors:
             )
         table.bind()
         self._door = Door(
-            {*self._systems.manifests, ACCOUNTS},
+            {*self._systems.manifests, ACCOUNTS, KEYS},
             self._applications,
             fallback=self._console,
             metrics=self._metrics.scrape,
@@ -167,6 +169,9 @@ class Doors:
         options: dict[str, Any] = {"metrics": self._metrics, "clock": self._clock}
         if name == ACCOUNTS:
             return account_routes.application({Accounts: self._accounts}, self._accounts.authenticate, **options)
+        if name == KEYS:
+            keys = await self._wiring.get(KeyStore)
+            return key_routes.application({KeyStore: keys}, self._accounts.authenticate, **options)
         manifest = await self._systems.get(name)
         if not manifest.routes:
             raise NotFound(f"{name} has no JSON API")
@@ -189,7 +194,7 @@ class Doors:
         router = Router()
         router.add("GET", "/-/systems", systems)
         secure = self._config.behind_tls
-        described = Descriptions(self._systems.manifests.values(), {ACCOUNTS: account_routes})
+        described = Descriptions(self._systems.manifests.values(), {ACCOUNTS: account_routes, KEYS: key_routes})
         return {
             "/-/systems": router.application(),
             "/-/session": session_application(self._accounts, secure=secure),

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+import mainspring.core.accounts
+import mainspring.core.keys
 import mainspring.storage.objects
+from mainspring.core.accounts import tables as accounts_tables
 from mainspring.core.clock import Clock, SystemClock
+from mainspring.core.keys import KeyStore
+from mainspring.core.keys import tables as keys_tables
 from mainspring.storage.objects import Objects, ObjectsSettings
 from mainspring.storage.objects.tables import tables
-from mainspring.storage.objects.volumes import Files, Space
+from mainspring.storage.objects.files import Files, Space
 from tests.fixtures_database import embedded_database
 
 MIGRATIONS = Path(mainspring.storage.objects.__file__).parent / "migrations"
@@ -35,6 +40,18 @@ def small_settings(**settings: Any) -> ObjectsSettings:
     return ObjectsSettings(**{**sizes, **settings})
 
 
+async def key_store(database: Any, clock: Clock | None = None) -> KeyStore:
+    """A key store on the same database, started."""
+    for name, module, own in (
+        ("accounts", mainspring.core.accounts, accounts_tables.tables),
+        ("keys", mainspring.core.keys, keys_tables.tables),
+    ):
+        await database.prepare(name, own, Path(str(module.__file__)).parent / "migrations")
+    store = KeyStore(database, clock or SystemClock())
+    await store.start()
+    return store
+
+
 class Store:
     """The store in `folder` with so many directories; `open` may be called again after `stop`."""
 
@@ -46,10 +63,18 @@ class Store:
         self.clock = clock
         self.files = files
         self.settings = settings
+        self.keys: KeyStore | None = None
         self.objects: Objects
 
     async def open(self) -> Objects:
-        self.objects = Objects(self.database, self.clock, self.settings, directories=self.directories, files=self.files)
+        self.objects = Objects(
+            self.database,
+            self.clock,
+            self.settings,
+            keys=self.keys,
+            directories=self.directories,
+            files=self.files,
+        )
         await self.objects.start()
         return self.objects
 
@@ -92,7 +117,10 @@ async def make_store(tmp_path: Path) -> AsyncIterator[MakeStore]:
 async def objects(database: Any, tmp_path: Path) -> AsyncIterator[Objects]:
     """A store on one directory with the bucket `box`, on both databases."""
     await database.prepare("objects", tables, MIGRATIONS)
-    made = Objects(database, SystemClock(), small_settings(), directories=[tmp_path / "disk"], files=RoomyFiles())
+    keys = await key_store(database)
+    made = Objects(
+        database, SystemClock(), small_settings(), keys=keys, directories=[tmp_path / "disk"], files=RoomyFiles()
+    )
     await made.start()
     await made.create_bucket("box")
     yield made

@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from mainspring.core.accounts.model import OPERATOR
 from mainspring.core.clock import VirtualClock
 from mainspring.core.database.core_tables import log_records
 from mainspring.core.ports import Connection
@@ -17,8 +17,10 @@ from mainspring.storage.objects.errors import (
     InvalidArgument,
     InvalidBucketState,
     InvalidRequest,
+    KeyDisabled,
     Locked,
     NoSuchKey,
+    UnknownKey,
 )
 from mainspring.storage.objects.keys import Encryption
 from mainspring.storage.objects.lifecycle import KIND, Rule, Transition
@@ -27,19 +29,19 @@ from mainspring.storage.objects.model import Versioning
 from mainspring.storage.objects.moves import Source
 from mainspring.storage.objects.multipart import Wanted
 from mainspring.storage.objects.staging import Wish
-from tests.storage.objects.conftest import SMALL_BYTES, STRIPE_BYTES, MakeStore, bytes_of, keys_of
+from tests.storage.objects.conftest import SMALL_BYTES, STRIPE_BYTES, MakeStore, Store, bytes_of, key_store, keys_of
 
 DAY_S = 86_400
 CUSTOMER = Encryption("customer", key=bytes(range(32)))
-ENCRYPTIONS = {"AES256": Encryption("AES256"), "aws:kms": Encryption("aws:kms", "my key"), "customer": CUSTOMER}
+ENCRYPTIONS = {"AES256": Encryption("AES256"), "aws:kms": Encryption("aws:kms", "mine"), "customer": CUSTOMER}
 
 
 @pytest.mark.parametrize("mode", ENCRYPTIONS)
 async def test_a_sealed_object_is_read_whole_and_in_ranges_and_lies_nowhere_in_the_clear(
     make_store: MakeStore, mode: str
 ) -> None:
-    store = await make_store(3)
-    objects: Objects = store.objects
+    objects: Objects = await with_keys(await make_store(3), "mine")
+    store = objects.engine.store
     await objects.create_bucket("box")
     key = CUSTOMER.key if mode == "customer" else None
     for size in (0, 100, SMALL_BYTES, STRIPE_BYTES, 3 * STRIPE_BYTES + 777):
@@ -52,8 +54,9 @@ async def test_a_sealed_object_is_read_whole_and_in_ranges_and_lies_nowhere_in_t
             if 0 <= first < size:
                 asked = await objects.get("box", "k", (first, last), customer_key=key)
                 assert await asked.read() == body[first : last + 1]
-        for path in Path(store.directories[0]).glob("*.segment"):
-            assert b"secret" not in path.read_bytes()
+        for disk in store.disks.values():
+            for path in disk.directory.glob("*.segment"):
+                assert b"secret" not in path.read_bytes()
     if mode == "customer":
         with pytest.raises(InvalidRequest):
             await objects.get("box", "k")
@@ -61,8 +64,52 @@ async def test_a_sealed_object_is_read_whole_and_in_ranges_and_lies_nowhere_in_t
             await objects.get("box", "k", customer_key=bytes(32))
 
 
+async def with_keys(store: Store, *names: str) -> Objects:
+    """The store opened again beside a key store that has keys of these names."""
+    store.keys = await key_store(store.database, store.clock)
+    for name in names:
+        await store.keys.create(OPERATOR, name)
+    return await store.again()
+
+
+async def test_what_a_key_sealed_opens_after_its_rotation_and_not_while_it_is_disabled(make_store: MakeStore) -> None:
+    clock = VirtualClock()
+    store = await make_store(1, clock=clock)
+    objects, keys = await with_keys(store, "mine"), store.keys
+    assert keys is not None
+    await objects.create_bucket("box")
+    sealed = Encryption("aws:kms", "arn:aws:kms:us-east-1:111122223333:key/mine", context="eyJhIjoiYiJ9")
+    old = await objects.put("box", "old", b"old", encryption=sealed)
+    assert old.sealed is not None and (old.sealed.key_id, old.sealed.context) == ("mine", "eyJhIjoiYiJ9")
+    await keys.rotate(OPERATOR, "mine")
+    await objects.put("box", "new", b"new", encryption=Encryption("aws:kms", "alias/mine"))
+    assert [await bytes_of(objects, key) for key in ("old", "new")] == [b"old", b"new"]
+    await objects.put("box", "another's", b"x", encryption=Encryption("AES256"))
+    await keys.disable(OPERATOR, "mine")
+    for asked in (objects.get("box", "old"), objects.put("box", "k", b"", encryption=sealed)):
+        with pytest.raises(KeyDisabled):
+            await asked
+    assert await bytes_of(objects, "another's") == b"x"
+    await keys.enable(OPERATOR, "mine")
+    assert await bytes_of(await store.again(), "old") == b"old"
+
+
+async def test_nothing_is_stored_under_a_key_that_is_not_there(make_store: MakeStore) -> None:
+    store = await make_store(1)
+    await store.objects.create_bucket("box")
+    with pytest.raises(InvalidRequest):
+        await store.objects.put("box", "k", b"x", encryption=Encryption("AES256"))
+    objects = await with_keys(store)
+    for key_id in ("nobody's", "alias/nobodys", "arn:aws:kms:eu-west-1:1:key/nobodys"):
+        with pytest.raises(UnknownKey):
+            await objects.put("box", "k", b"x", encryption=Encryption("aws:kms", key_id))
+        with pytest.raises(UnknownKey):
+            await objects.uploads.begin("box", "k", Wish(encryption=Encryption("aws:kms", key_id)))
+    assert await keys_of(objects) == []
+
+
 async def test_parts_and_copies_are_sealed_as_asked(make_store: MakeStore) -> None:
-    objects = (await make_store(1)).objects
+    objects = await with_keys(await make_store(1), "x")
     await objects.create_bucket("box")
     id = await objects.uploads.begin("box", "k", Wish(encryption=CUSTOMER))
     parts = [

@@ -1,6 +1,6 @@
 """Encryption at rest: AES-256-GCM in packages of 64 KiB, so that a range can be read and every byte is authenticated.
 
-Each object has a data key of its own; it is kept wrapped (AES-GCM as well) under a master key, or under the key that the
+Each object has a data key of its own; it is kept wrapped (AES-GCM as well) under a named key, or under the key that the
 customer sends with every request and that is never kept. A body, or a part of one, is a unit: its packages are sealed under
 a key derived from the data key and the unit's random salt, with their number as nonce, so that no nonce is used twice even
 where a part is uploaded again. How long a unit is stands in the metadata, so that none can be cut short unseen.

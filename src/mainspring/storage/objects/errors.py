@@ -179,6 +179,18 @@ class AccessDenied(ObjectsError):
     type, title = "objects/access-denied", "Access Denied"
 
 
+class UnknownKey(ObjectsError):
+    """A key to encrypt under that the key store does not have."""
+
+    code, status = "KMS.NotFoundException", 400
+    type, title = "objects/unknown-key", "The specified key does not exist"
+
+
+class KeyDisabled(ObjectsError):
+    code, status = "KMS.DisabledException", 400
+    type, title = "objects/key-disabled", "The specified key is disabled"
+
+
 class Locked(AccessDenied):
     """A retention period or a legal hold protects this version."""
 

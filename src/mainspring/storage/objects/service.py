@@ -13,6 +13,7 @@ from typing import Any
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.crash import crash_point
+from mainspring.core.keys import KeyStore
 from mainspring.core.ports import Connection, Database
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.objects import buckets, checksums, listing, locks, lookups, moves, versions
@@ -64,12 +65,14 @@ class Objects:
         settings: ObjectsSettings | None = None,
         metrics: Metrics | None = None,
         config: Config | None = None,
+        keys: KeyStore | None = None,
         *,
         directories: Sequence[Path] = (),
         files: Files | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`directories` stand for disks; without any, those of the settings, or one in the data folder of `config`."""
+        """`directories` stand for disks; without any, those of the settings, or one in the data folder of `config`.
+        `keys` has the named keys of encryption; without, only customers' own keys are of use."""
         self.settings = settings = settings or ObjectsSettings()
         self.clock = clock
         self._database = self.database = database
@@ -79,7 +82,7 @@ class Objects:
         self._engine = self.engine = Engine(database, clock, settings, chosen, files, random)
         self.upkeep = Upkeep(self._engine, metrics)
         self._engine.store.on_bad = self.upkeep.bad_stripe
-        self._keys = Keys(database, random)
+        self._keys = Keys(keys, random)
         self._paging = Paging(self._engine)
         self._staging = Staging(self._engine, self._keys)
         self.uploads = Uploads(self._engine, self._staging, self._keys)

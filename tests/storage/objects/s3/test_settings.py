@@ -1,11 +1,14 @@
 """Settings that are documents, object lock, encryption across copies, and lists of uploads and parts, by boto3."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from mainspring.core.accounts.model import OPERATOR
+from mainspring.core.keys import KeyStore
 from tests.storage.objects.s3.running import Running, aside, code_of
 
 NOTHING: dict[str, Any] = {}
@@ -18,6 +21,12 @@ def refused(call: Any, **arguments: Any) -> str:
 
 
 async def test_every_configuration_comes_back_as_it_was_put(running: Running) -> None:
+    keys = await running.mainspring.service(KeyStore)
+    loop = asyncio.get_running_loop()
+
+    def make_key(name: str) -> None:
+        asyncio.run_coroutine_threadsafe(keys.create(OPERATOR, name), loop).result(60)
+
     def tour() -> None:
         s3 = running.client()
         s3.create_bucket(Bucket="settings")
@@ -54,6 +63,8 @@ async def test_every_configuration_comes_back_as_it_was_put(running: Running) ->
         assert s3.list_bucket_metrics_configurations(Bucket="settings")["MetricsConfigurationList"] == [metrics]
         s3.delete_bucket_metrics_configuration(Bucket="settings", Id="m")
         assert refused(s3.get_bucket_metrics_configuration, Bucket="settings", Id="m") == "NoSuchConfiguration"
+        assert refused(s3.put_object, Bucket="settings", Key="k", Body=b"hello") == "KMS.NotFoundException"
+        make_key("photos")
         sealed = s3.put_object(Bucket="settings", Key="k", Body=b"hello")
         assert (sealed["ServerSideEncryption"], sealed["SSEKMSKeyId"]) == ("aws:kms", "photos")
         s3.delete_bucket_encryption(Bucket="settings")

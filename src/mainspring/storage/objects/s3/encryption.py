@@ -11,7 +11,7 @@ from hashlib import md5
 import msgspec
 
 from mainspring.storage.objects.encryption import AES256, CUSTOMER, KMS
-from mainspring.storage.objects.keys import Encryption
+from mainspring.storage.objects.keys import Encryption, name_of
 from mainspring.storage.objects.model import Object, Sealed
 from mainspring.storage.objects.s3.answers import Header
 from mainspring.storage.objects.s3.call import Call
@@ -165,8 +165,4 @@ def of_wish(encryption: Encryption | None) -> Iterable[Header]:
     digest = (
         b64encode(md5(encryption.key, usedforsecurity=False).digest()).decode() if encryption.mode == CUSTOMER else ""
     )
-    from mainspring.storage.objects.keys import DEFAULT_KEY
-
-    return of_sealed(
-        Sealed(encryption.mode, digest or encryption.key_id or DEFAULT_KEY, b"", context=encryption.context)
-    )
+    return of_sealed(Sealed(encryption.mode, digest or name_of(encryption.key_id), b"", context=encryption.context))
