@@ -95,7 +95,7 @@ class Compaction:
         after = 0
         while rows := await self._database.read(references.stripes_after, after, ROWS):
             for stripe, live in rows:
-                size = _extent_of(stripe)
+                size = extent_of(stripe)
                 for place in stripe.places:
                     if place is not None:
                         where = (place.disk, place.segment)
@@ -164,7 +164,7 @@ class Compaction:
             for stripe, _ in rows:
                 for place in stripe.places:
                     if place is not None and (place.disk, place.segment) in found:
-                        found[place.disk, place.segment].extents.append((place.offset, _extent_of(stripe)))
+                        found[place.disk, place.segment].extents.append((place.offset, extent_of(stripe)))
             after = rows[-1][0].id
         for strewn in found.values():
             strewn.readers = WeakSet(self._engine.readers)
@@ -313,7 +313,8 @@ def _clear_beside(disk: Disk, number: int, extents: Sequence[tuple[int, int]]) -
     return sum(length for _, length in beside) + max(0, size - at)
 
 
-def _extent_of(stripe: Stripe) -> int:
+def extent_of(stripe: Stripe) -> int:
+    """Size of each of a stripe's extents."""
     return extent_bytes(shard_length(stripe.size, stripe.k), CODEC_BYTES if stripe.m else 0)
 
 

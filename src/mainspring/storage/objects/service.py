@@ -22,6 +22,7 @@ from mainspring.storage.objects.encryption import CUSTOMER
 from mainspring.storage.objects.engine import Engine
 from mainspring.storage.objects.erasure import parse_profile
 from mainspring.storage.objects.errors import InvalidArgument, InvalidRequest
+from mainspring.storage.objects.files import Files
 from mainspring.storage.objects.intake import Body
 from mainspring.storage.objects.keys import Encryption, Keys
 from mainspring.storage.objects.listing import Page
@@ -47,7 +48,6 @@ from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.staging import Staged, StagedPut, Staging, Wish, profile_of
 from mainspring.storage.objects.upkeep import Upkeep
 from mainspring.storage.objects.uploads import Uploads
-from mainspring.storage.objects.volumes import Files
 
 REGION = "us-east-1"
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple, TypeVar
 
-from mainspring.storage.objects.files import Damaged, Space, read_identity
-from mainspring.storage.objects.files import Files as Files
+from mainspring.storage.objects.files import Damaged, Files, Space, read_identity
 
 T = TypeVar("T")
 SUFFIX = ".segment"
