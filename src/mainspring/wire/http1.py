@@ -69,7 +69,7 @@ class Http1Server:
     def _close_idle(self) -> None:
         self._sweep = None
         for connection in list(self.connections):
-            if connection.task is None and connection.loop.time() - connection.heard_s > IDLE_S:
+            if connection.is_stale(connection.loop.time()):
                 connection.cut()
         if self.connections:
             loop = next(iter(self.connections)).loop
@@ -143,6 +143,10 @@ class Http1Connection(asyncio.Protocol):
         self._finishing = True
         if self.task is None:
             self._transport.close()
+
+    def is_stale(self, now_s: float) -> bool:
+        """Whether it has said nothing, or nothing whole, for too long."""
+        return self.task is None and now_s - self.heard_s > IDLE_S
 
     def cut(self) -> None:
         if self.task is not None:

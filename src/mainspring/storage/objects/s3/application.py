@@ -10,6 +10,7 @@ from mainspring.storage.objects.s3.identity import Identities
 from mainspring.storage.objects.s3.notifier import Notifier
 from mainspring.storage.objects.service import Objects
 from mainspring.storage.objects.settings import ObjectsSettings
+from mainspring.wire.http1_direct import DirectServer
 
 
 def make_door(objects: Objects, accounts: Accounts, settings: ObjectsSettings, clock: Clock, metrics: Metrics) -> Door:
@@ -33,9 +34,9 @@ def make_notifier(
     return Notifier(objects, door.buckets, log, clock, metrics, settings.region, settings.webhooks_allowed)
 
 
-def application(door: Door) -> Door:
+def application(door: Door, clock: Clock) -> DirectServer:
     """What listens on port 9000."""
-    return door
+    return DirectServer(door, clock)
 
 
 def _below(domain: str) -> str:
