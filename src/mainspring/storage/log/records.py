@@ -6,7 +6,7 @@
 The checksum (CRC32C) covers everything from the attributes on, so that a log gives a batch its offset by writing the first
 sixteen bytes anew and touches nothing else. Nothing here reads records but `records_in`; a log moves whole batches.
 
-Encoding and decoding of records is aiokafka's C codec, used in this module only.
+Encoding and decoding of records is aiokafka's C codec (`record_codec`), used in this module only.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,14 +15,11 @@ from struct import Struct
 from typing import NamedTuple
 
 import msgspec
-from aiokafka.record._crecords import (  # type: ignore[import-untyped]
-    DefaultRecordBatch,
-    DefaultRecordBatchBuilder,
-)
 from awscrt import checksums  # type: ignore[import-untyped]
 
 from .codecs import EXPANDED_BYTES_MAX, Codec, compress, decompress
 from .errors import CorruptBatch, InvalidRecord, UnsupportedCompression
+from .record_codec import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 HEADER = Struct(">qiibIhiqqqhii")
 HEADER_BYTES = HEADER.size

@@ -1,8 +1,11 @@
 """Requests and answers of every version that is listed, read and written."""
 
 import struct
+import subprocess
+import sys
 from dataclasses import fields, is_dataclass
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +17,10 @@ from kio.serial._introspect import EntityField, EntityTupleField, PrimitiveTuple
 
 from mainspring.storage.log.kafka import codec
 from mainspring.storage.log.kafka.codec import Malformed
-from mainspring.storage.log.kafka.registry import ApiKey, table
+from mainspring.storage.log.kafka.registry import ApiKey, Context, Raw, table
+from mainspring.storage.log.kafka.session import Session
 from mainspring.storage.log.kafka.varints import get_varint, put_varint
+from mainspring.storage.log.kafka.version_keys import SUPPORTED, api_versions, levels
 from tests.storage.log.kafka.wire import answer_of, head, request
 
 EVERY = [(entry.key, version) for entry in table().values() for version in entry.versions]
@@ -27,6 +32,50 @@ def test_an_answer_of_defaults_is_read_by_a_client_of_that_version(key: ApiKey, 
     assert struct.unpack_from(">i", frame) == (len(frame) - 4,)
     correlation_id, _ = answer_of(key, version, bytes(frame[4:]))
     assert correlation_id == 11
+
+
+def test_headers_are_those_of_the_schema_though_it_is_not_asked() -> None:
+    for key, version in EVERY:
+        assert codec.is_flexible(key, version) == load_request_schema(key, version).__flexible__
+
+
+@pytest.mark.parametrize("version", range(5))
+@pytest.mark.parametrize("features", [{}, {"transaction.version": 0, "group.version": 1}])
+def test_the_packed_answer_to_api_versions_is_that_of_the_schema(version: int, features: dict[str, int]) -> None:
+    broker: Any = SimpleNamespace(state=SimpleNamespace(current=SimpleNamespace(client_metrics={}, features=features)))
+    context = Context(broker, Session("127.0.0.1", "127.0.0.1", 9092), ApiKey.API_VERSIONS, version, 11, None, 25)
+    frame = memoryview(request(ApiKey.API_VERSIONS, version, client_software_name="x", client_software_version="1"))[4:]
+    _, at = codec.client(frame, flexible=version >= 3)
+    supported = {name: levels for name, levels in SUPPORTED.items() if version >= 4 or levels[0] >= 1}
+    expected: dict[str, Any] = {
+        "throttle_time_ms": 25,
+        "api_keys": [
+            {"api_key": entry.key, "min_version": entry.listed[0], "max_version": entry.listed[-1]}
+            for entry in sorted(table().values(), key=lambda entry: entry.key)
+            if entry.key not in (ApiKey.GET_TELEMETRY_SUBSCRIPTIONS, ApiKey.PUSH_TELEMETRY)
+        ],
+        "supported_features": [
+            {"name": name, "min_version": low, "max_version": high} for name, (low, high) in supported.items()
+        ],
+        "finalized_features_epoch": 1,
+        "finalized_features": [
+            {"name": name, "max_version_level": level, "min_version_level": level}
+            for name, level in levels(features).items()
+        ],
+    }
+    answer: Any = api_versions(Raw(frame, at), context)
+    assert bytes(answer) == bytes(codec.answer(ApiKey.API_VERSIONS, version, 11, expected))
+
+
+def test_the_first_answer_loads_neither_the_schemas_nor_a_client() -> None:
+    code = (
+        "import sys; from mainspring.storage.log.kafka import connection, listener; connection.table();"
+        "print(*(sys.modules.keys() & {'kio', 'hypothesis', 'confluent_kafka', 'aiokafka.client', 'blacksheep'}));"
+        "connection.codec.request_reader(3, 12); assert 'kio' in sys.modules;"
+        "print(*(sys.modules.keys() & {'hypothesis'}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 @pytest.mark.parametrize(("key", "version"), EVERY, ids=lambda value: getattr(value, "name", value))

@@ -1,28 +1,32 @@
 """From bytes to requests, and from answers to bytes.
 
 Requests are read, and answers written, by functions that are made once per version from kio's schema of it (`reading`,
-`writing`), so that a handler says the same for every version. The requests and answers that are sent most (Produce, Fetch,
-Heartbeat, OffsetCommit) are read or packed by their handlers.
+`writing`), so that a handler says the same for every version. The requests and answers that are sent most (Produce, Fetch)
+or first (ApiVersions) are read and packed by their handlers. kio is loaded when the first other request comes.
 """
 
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from kio.index import load_request_schema, load_response_schema
-
-from mainspring.storage.log.kafka.reading import Read, entity_reader
 from mainspring.storage.log.kafka.varints import skip_tags
-from mainspring.storage.log.kafka.writing import Write, entity_writer
+
+if TYPE_CHECKING:
+    from mainspring.storage.log.kafka.reading import Read
+    from mainspring.storage.log.kafka.writing import Write
 
 _HEADER = struct.Struct(">hhi")
 _SHORT = struct.Struct(">h")
 _LONG = struct.Struct(">i")
 _MILLISECOND = timedelta(milliseconds=1)
 _API_VERSIONS = 18
+_FLEXIBLE_FROM = {0: 9, 1: 12, _API_VERSIONS: 3}
+"""Of the keys that are read without kio."""
 
 
 class Malformed(Exception):
@@ -61,20 +65,43 @@ def client(frame: memoryview, *, flexible: bool) -> tuple[str | None, int]:
 
 
 @cache
+def _schemas() -> Any:
+    """kio's index. Where Hypothesis is installed kio would load it, 20 MB for tests of its own types, so it finds none."""
+    hides = "hypothesis" not in sys.modules
+    if hides:
+        sys.modules["hypothesis"] = None  # type: ignore[assignment]
+    try:
+        return import_module("kio.index")
+    finally:
+        if hides:
+            del sys.modules["hypothesis"]
+
+
+@cache
 def request_type(key: int, version: int) -> Any:
-    return load_request_schema(key, version)
+    return _schemas().load_request_schema(key, version)
+
+
+@cache
+def _answer_type(key: int, version: int) -> Any:
+    return _schemas().load_response_schema(key, version)
 
 
 @cache
 def is_flexible(key: int, version: int) -> bool:
     """Whether this version has tagged fields, and therefore the newer headers."""
+    if key in _FLEXIBLE_FROM:
+        return version >= _FLEXIBLE_FROM[key]
     return bool(request_type(key, version).__flexible__)
 
 
 @cache
-def request_reader(key: int, version: int) -> Read:
+def request_reader(key: int, version: int) -> "Read":
     """What reads the body of a request, as `reading.entity_reader` says."""
-    return entity_reader(request_type(key, version))[0]
+    described = request_type(key, version)
+    from mainspring.storage.log.kafka.reading import entity_reader
+
+    return entity_reader(described)[0]
 
 
 def read(key: int, version: int, frame: memoryview, at: int) -> Any:
@@ -104,11 +131,14 @@ def answer_head(key: int, version: int, correlation_id: int) -> bytearray:
 
 
 @cache
-def _answer_writer(key: int, version: int) -> Write:
-    return entity_writer(load_response_schema(key, version))
+def _answer_writer(key: int, version: int) -> "Write":
+    described = _answer_type(key, version)
+    from mainspring.storage.log.kafka.writing import entity_writer
+
+    return entity_writer(described)
 
 
 @cache
 def answer_names(key: int, version: int) -> frozenset[str]:
     """The fields at the top of an answer."""
-    return frozenset(field.name for field in fields(load_response_schema(key, version)))
+    return frozenset(field.name for field in fields(_answer_type(key, version)))

@@ -18,7 +18,7 @@ from mainspring.storage.log.kafka.codec import Malformed
 from mainspring.storage.log.kafka.quotas import PRODUCE
 from mainspring.storage.log.kafka.refusals import Disconnect, NotAuthorized, UnknownTopicId
 from mainspring.storage.log.kafka.registry import Answer, ApiKey, Context, Later, Raw, handles
-from mainspring.storage.log.kafka.varints import get_varint, put_varint, skip_tags
+from mainspring.storage.log.kafka.varints import compact_string, get_varint, put_varint, skip_tags
 
 if TYPE_CHECKING:
     from mainspring.storage.log.partition import Partition
@@ -69,7 +69,7 @@ def read(frame: memoryview, at: int, version: int) -> Asked:
 
 
 def _read_flexible(frame: memoryview, at: int, version: int) -> Asked:
-    transactional_id, at = _compact_string(frame, at)
+    transactional_id, at = compact_string(frame, at)
     acks, _timeout_ms = _ACKS.unpack_from(frame, at)
     topics, at = get_varint(frame, at + 6)
     parts: list[Part] = []
@@ -79,7 +79,7 @@ def _read_flexible(frame: memoryview, at: int, version: int) -> Asked:
         if version >= 13:
             name, at = bytes(frame[at : at + 16]), at + 16
         else:
-            name, at = _compact_string(frame, at)
+            name, at = compact_string(frame, at)
         count, at = get_varint(frame, at)
         if name is None:
             raise ValueError("a topic without a name")
@@ -119,16 +119,6 @@ def _read_plain(frame: memoryview, at: int, version: int) -> Asked:
             parts.append(Part(name, index, frame[at:after] if size >= 0 else None))
             at = after
     return Asked(transactional_id, acks, parts)
-
-
-def _compact_string(frame: memoryview, at: int) -> tuple[str | None, int]:
-    size, at = get_varint(frame, at)
-    if not size:
-        return None, at
-    after = at + size - 1
-    if after > len(frame):
-        raise ValueError("a string longer than the frame")
-    return str(frame[at:after], "utf-8"), after
 
 
 def _short_string(frame: memoryview, at: int) -> tuple[str | None, int]:

@@ -1,5 +1,5 @@
 """Unsigned varints (base 128, least significant group first), as flexible versions write lengths, counts and tags; and the
-tagged fields that they count."""
+strings and tagged fields that they count."""
 
 
 def put_varint(out: bytearray, value: int) -> None:
@@ -28,6 +28,17 @@ def get_varint(data: memoryview | bytes, at: int) -> tuple[int, int]:
     if value > 0xFFFFFFFF:
         raise ValueError("a varint of more than 32 bits")
     return value, at
+
+
+def compact_string(data: memoryview, at: int) -> tuple[str | None, int]:
+    """The string at `at`, or None, and where the next field begins. Raises `IndexError` and `ValueError`."""
+    size, at = get_varint(data, at)
+    if not size:
+        return None, at
+    after = at + size - 1
+    if after > len(data):
+        raise ValueError("a string longer than the frame")
+    return str(data[at:after], "utf-8"), after
 
 
 def skip_tags(data: memoryview, at: int) -> int:
