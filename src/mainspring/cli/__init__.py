@@ -63,7 +63,8 @@ def cli() -> None:
 def main() -> None:
     """Exit codes: 0 done, 1 failed (the text says why), 2 wrong usage, 130 interrupted."""
     try:
-        code = cli(standalone_mode=False)  # the code of `click.exceptions.Exit`, or whatever a command returned
+        # The code of `click.exceptions.Exit`, or whatever a command returned.
+        code = cli(prog_name="mainspring", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         sys.exit(130)

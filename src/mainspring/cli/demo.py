@@ -30,6 +30,7 @@ def demo(
     \b
     mainspring up &
     mainspring demo links --rate 50 --seconds 120
+    mainspring demo log --rate 500
     """
     from mainspring.core.data import ControlError, ask
 
@@ -45,8 +46,8 @@ def demo(
         raise click.ClickException(f"{error}. Start the server first: mainspring up") from None
     run = importlib.import_module(demos[system]).run
     try:
-        with progress("visits", rate * seconds) as tell:
-            click.echo(run(server["address"], listeners, made["token"], rate, seconds, tell))
+        with progress("events", rate * seconds) as tell:
+            click.echo(run(server["address"], listeners, made, rate, seconds, tell))
     except RuntimeError as error:
         raise click.ClickException(str(error)) from None
     finally:

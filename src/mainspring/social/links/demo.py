@@ -40,15 +40,22 @@ LANGUAGES = ("en-GB,en;q=0.9", "de-AT,de;q=0.9,en;q=0.5", "fr-FR,fr;q=0.9", "pt-
 
 
 def run(
-    address: str, listeners: dict[str, str], token: str, rate: float, seconds: float, tell: Callable[[int], None]
+    address: str,
+    listeners: dict[str, str],
+    credentials: dict[str, str],
+    rate: float,
+    seconds: float,
+    tell: Callable[[int], None],
 ) -> str:
     """Makes ten links, then about `rate` visits a second for `seconds`; `tell` gets the number of visits so far.
 
-    Raises `RuntimeError` for an answer that it does not expect.
+    Raises `RuntimeError` where the listener is off or gives an answer that is not expected.
     """
+    if "links" not in listeners:
+        raise RuntimeError("the links listener is off; `mainspring systems` says why")
     random = Random()
     links = [{"url": url, "title": title, "tags": tags, "find_if_exists": True} for url, title, tags in PLACES]
-    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    headers = {"authorization": f"Bearer {credentials['token']}", "content-type": "application/json"}
     main = HTTPConnection(urlsplit(address).netloc, timeout=30)
     main.request("POST", "/api/links/bulk", json.dumps({"links": links}), headers)
     made = main.getresponse()
