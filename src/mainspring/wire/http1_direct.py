@@ -28,9 +28,10 @@ from mainspring.wire.http1 import HEAD_BYTES_MAX, IDLE_S, Http1Connection, Http1
 
 BODY_BYTES_WAITING_MAX = 1 << 20
 UNSENT_BYTES_MAX = 1 << 20
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JOINED_BYTES_MAX = 64 << 10
 """Up to this size a body is joined to its head: one packet costs less than two."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _HEAD = re.compile(
     rb"([A-Z]{1,16}) (/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.1\r\n"
@@ -227,7 +228,7 @@ class _Exchange:
         self.answered = self.closes = self.streams = False
         self._connection = connection
         self._is_head = head.method == "HEAD"
-        self._expects_continue = head.expects_continue
+        self._expects_continue = head.expects_continue and head.body_bytes > 0
         self._pieces: list[bytes] = []
         self._waiting = 0
         self._told = self._gone = False
@@ -265,6 +266,7 @@ class _Exchange:
             self.left -= len(data)
             self._waiting += len(data)
             self._pieces.append(data)
+            self._expects_continue = False  # it did not wait
             self._wake()
         return rest
 
@@ -357,6 +359,10 @@ class _Exchange:
                 dated = value
             elif name == b"connection":
                 self.closes = value.lower() == b"close"
+        if self._expects_continue and not self.closes:
+            # It may send the body all the same, or not: what follows could be read in two ways.
+            self.closes = True
+            lines.append(b"connection: close\r\n")
         if dated is None:
             lines.append(self._connection.server.date())
         if self._is_head or status in _BODILESS:
