@@ -14,16 +14,16 @@ from msgspec import Meta
 from mainspring.core.accounts import Accounts
 from mainspring.core.accounts.caller import Caller
 from mainspring.core.accounts.key_pairs import KeyPair, access_key_of
-from mainspring.core.http import Request, Response, Routes, Stream
-from mainspring.core.problems import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from mainspring.core.http import Request, Response, Stream
+from mainspring.core.problems import Forbidden, Invalid, Unavailable
+from mainspring.storage.objects import http_operating
 from mainspring.storage.objects import http_views as views
 from mainspring.storage.objects.errors import ObjectsError
+from mainspring.storage.objects.http_access import Name, may, routes
 from mainspring.storage.objects.http_views import (
     Bucket,
     BucketWanted,
     Completion,
-    Disk,
-    Heal,
     Listing,
     ObjectView,
     PartStored,
@@ -32,11 +32,9 @@ from mainspring.storage.objects.http_views import (
     PresignWanted,
     Profile,
     Restore,
-    Scrubbed,
     Simulation,
     Upload,
     UploadWanted,
-    Usage,
     Verdict,
     VersioningWanted,
     VersionLine,
@@ -45,11 +43,10 @@ from mainspring.storage.objects.model import Versioning
 from mainspring.storage.objects.moves import Source
 from mainspring.storage.objects.multipart import Wanted
 from mainspring.storage.objects.s3 import access
-from mainspring.storage.objects.s3.buckets import BucketView
 from mainspring.storage.objects.s3.conditions import Context
 from mainspring.storage.objects.s3.door import Door
 from mainspring.storage.objects.s3.errors import S3Error
-from mainspring.storage.objects.s3.identity import ANONYMOUS, Identity, given
+from mainspring.storage.objects.s3.identity import ANONYMOUS, given
 from mainspring.storage.objects.s3.policy import Policy as CompiledPolicy
 from mainspring.storage.objects.s3.policy import compile_policy
 from mainspring.storage.objects.service import Objects
@@ -57,7 +54,8 @@ from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.staging import Wish
 from mainspring.wire.aws import sigv4
 
-routes = Routes("objects")
+__all__ = ["http_operating", "routes"]
+"""All of the API: importing a part adds its routes."""
 
 PART_BYTES_MAX = 16 << 20
 LINKS_TOKEN = "Shared links of objects"
@@ -66,8 +64,6 @@ SANDBOX = [
     (b"content-security-policy", b"sandbox; default-src 'none'"),
     (b"cache-control", b"private, no-store"),
 ]
-
-Name = Annotated[str, Meta(min_length=1, max_length=63)]
 
 
 class ObjectQuery(msgspec.Struct, frozen=True):
@@ -86,15 +82,6 @@ class ListingQuery(msgspec.Struct, frozen=True):
     as_of: Annotated[int, Meta(ge=0, le=2**62)] | None = None
     token: Annotated[str, Meta(max_length=4_096)] = ""
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 200
-
-
-async def _may(door: Door, caller: Caller, bucket: str, action: str, key: str = "") -> tuple[Identity, BucketView]:
-    """Raises `Forbidden`, `NoSuchBucket`."""
-    identity, view = door.identities.of_caller(caller), await door.buckets.view(bucket)
-    verdict = access.decide(identity, action, view, key, Context(lambda _key: None))
-    if not verdict.allowed:
-        raise Forbidden(f"{action} is not allowed here ({verdict.by})")
-    return identity, view
 
 
 @routes.get("/buckets")
@@ -119,7 +106,7 @@ async def create_bucket(body: BucketWanted, caller: Caller, door: Door, objects:
 @routes.delete("/buckets/{bucket}", problems=(ObjectsError, Forbidden))
 async def delete_bucket(bucket: Name, caller: Caller, door: Door, objects: Objects) -> None:
     """Removes an empty bucket."""
-    await _may(door, caller, bucket, "s3:DeleteBucket")
+    await may(door, caller, bucket, "s3:DeleteBucket")
     await objects.delete_bucket(bucket)
     door.buckets.forget(bucket)
 
@@ -127,7 +114,7 @@ async def delete_bucket(bucket: Name, caller: Caller, door: Door, objects: Objec
 @routes.put("/buckets/{bucket}/versioning", problems=(ObjectsError, Forbidden))
 async def set_versioning(bucket: Name, body: VersioningWanted, caller: Caller, door: Door, objects: Objects) -> Bucket:
     """Turns versioning on, or suspends it."""
-    await _may(door, caller, bucket, "s3:PutBucketVersioning")
+    await may(door, caller, bucket, "s3:PutBucketVersioning")
     await objects.set_versioning(bucket, Versioning.ENABLED if body.enabled else Versioning.SUSPENDED)
     door.buckets.forget(bucket)
     return views.of_bucket(await objects.bucket(bucket), door.identities.names)
@@ -136,7 +123,7 @@ async def set_versioning(bucket: Name, body: VersioningWanted, caller: Caller, d
 @routes.post("/buckets/{bucket}/profile", problems=(ObjectsError, Forbidden))
 async def set_profile(bucket: Name, body: Profile, caller: Caller, door: Door, objects: Objects) -> Bucket:
     """Chooses the erasure profile of what is written from now on, `k+m`."""
-    await _may(door, caller, bucket, "s3:PutBucketVersioning")
+    await may(door, caller, bucket, "s3:PutBucketVersioning")
     await objects.set_profile(bucket, body.profile)
     door.buckets.forget(bucket)
     return views.of_bucket(await objects.bucket(bucket), door.identities.names)
@@ -145,7 +132,7 @@ async def set_profile(bucket: Name, body: Profile, caller: Caller, door: Door, o
 @routes.get("/buckets/{bucket}/objects", problems=(ObjectsError, Forbidden))
 async def list_objects(bucket: Name, query: ListingQuery, caller: Caller, door: Door, objects: Objects) -> Listing:
     """One page of keys and folders; `token` asks for the next of the same moment."""
-    await _may(door, caller, bucket, "s3:ListBucket")
+    await may(door, caller, bucket, "s3:ListBucket")
     page = await objects.list(
         bucket, query.prefix, query.delimiter, count=query.limit, token=query.token or None, as_of_us=query.as_of
     )
@@ -157,7 +144,7 @@ async def content(
     bucket: Name, key: str, query: ObjectQuery, caller: Caller, door: Door, objects: Objects
 ) -> Response | Stream:
     """An object's bytes, to be kept or looked at; its own type is in `x-object-type`."""
-    await _may(door, caller, bucket, "s3:GetObject" if not query.version else "s3:GetObjectVersion", key)
+    await may(door, caller, bucket, "s3:GetObject" if not query.version else "s3:GetObjectVersion", key)
     reader = await objects.get(bucket, key, version=query.version or None)
     kind = (
         reader.object.headers.get("content-type", "")
@@ -181,7 +168,7 @@ async def put_object(
     bucket: Name, key: str, body: bytes, request: Request, caller: Caller, door: Door, objects: Objects
 ) -> ObjectView:
     """Stores a small object; larger ones go in parts (`/uploads`) or over S3."""
-    identity, _ = await _may(door, caller, bucket, "s3:PutObject", key)
+    identity, _ = await may(door, caller, bucket, "s3:PutObject", key)
     kind = request.header("content-type") or "application/octet-stream"
     made = await objects.put(bucket, key, body, size=len(body), headers={"content-type": kind}, owner=identity.id)
     return views.of_object(made)
@@ -192,14 +179,14 @@ async def delete_object(
     bucket: Name, key: str, query: ObjectQuery, caller: Caller, door: Door, objects: Objects
 ) -> None:
     """Deletes an object (with versioning: puts a marker on it) or, for good, one version."""
-    await _may(door, caller, bucket, "s3:DeleteObject" if not query.version else "s3:DeleteObjectVersion", key)
+    await may(door, caller, bucket, "s3:DeleteObject" if not query.version else "s3:DeleteObjectVersion", key)
     await objects.delete(bucket, key, query.version or None)
 
 
 @routes.get("/buckets/{bucket}/objects/{key}/versions", problems=(ObjectsError, Forbidden))
 async def versions(bucket: Name, key: str, caller: Caller, door: Door, objects: Objects) -> list[VersionLine]:
     """The newest thousand versions of one key, with what locks them."""
-    await _may(door, caller, bucket, "s3:ListBucketVersions")
+    await may(door, caller, bucket, "s3:ListBucketVersions")
     page = await objects.list_versions(bucket, key)
     lines = []
     for one in page.entries:
@@ -212,8 +199,8 @@ async def versions(bucket: Name, key: str, caller: Caller, door: Door, objects: 
 @routes.post("/buckets/{bucket}/restore", problems=(ObjectsError, Forbidden))
 async def restore(bucket: Name, body: Restore, caller: Caller, door: Door, objects: Objects) -> ObjectView:
     """Makes an old version the newest again, by a copy that moves no byte."""
-    await _may(door, caller, bucket, "s3:GetObjectVersion", body.key)
-    await _may(door, caller, bucket, "s3:PutObject", body.key)
+    await may(door, caller, bucket, "s3:GetObjectVersion", body.key)
+    await may(door, caller, bucket, "s3:PutObject", body.key)
     made, _ = await objects.copy(Source(bucket, body.key, body.version), bucket, body.key)
     return views.of_object(made)
 
@@ -221,7 +208,7 @@ async def restore(bucket: Name, body: Restore, caller: Caller, door: Door, objec
 @routes.post("/buckets/{bucket}/uploads", status=201, problems=(ObjectsError, Forbidden))
 async def begin_upload(bucket: Name, body: UploadWanted, caller: Caller, door: Door, objects: Objects) -> Upload:
     """Begins an upload in parts of at least 5 MiB but the last."""
-    identity, _ = await _may(door, caller, bucket, "s3:PutObject", body.key)
+    identity, _ = await may(door, caller, bucket, "s3:PutObject", body.key)
     wish = Wish(headers={"content-type": body.content_type}, owner=identity.id)
     return Upload(await objects.uploads.begin(bucket, body.key, wish), [])
 
@@ -231,7 +218,7 @@ async def upload_parts(
     bucket: Name, upload: str, query: UploadQuery, caller: Caller, door: Door, objects: Objects
 ) -> Upload:
     """The parts that have arrived, so that an upload can go on where it ended."""
-    await _may(door, caller, bucket, "s3:ListMultipartUploadParts", query.key)
+    await may(door, caller, bucket, "s3:ListMultipartUploadParts", query.key)
     page = await objects.uploads.parts(bucket, query.key, upload)
     return Upload(upload, [PartStored(row.number, row.etag, row.size) for row in page.parts])
 
@@ -250,7 +237,7 @@ async def put_part(
     objects: Objects,
 ) -> PartStored:
     """Stores one part."""
-    await _may(door, caller, bucket, "s3:PutObject", query.key)
+    await may(door, caller, bucket, "s3:PutObject", query.key)
     if not 1 <= number <= 10_000:
         raise Invalid("A part's number is from 1 to 10,000", pointer="/path/number")
     row = await objects.uploads.put_part(bucket, query.key, upload, number, body, size=len(body))
@@ -262,7 +249,7 @@ async def complete_upload(
     bucket: Name, upload: str, body: Completion, query: UploadQuery, caller: Caller, door: Door, objects: Objects
 ) -> ObjectView:
     """Makes the object of its parts."""
-    await _may(door, caller, bucket, "s3:PutObject", query.key)
+    await may(door, caller, bucket, "s3:PutObject", query.key)
     wanted = [Wanted(one.number, one.etag) for one in body.parts]
     return views.of_object(await objects.uploads.complete(bucket, query.key, upload, wanted))
 
@@ -272,7 +259,7 @@ async def abort_upload(
     bucket: Name, upload: str, query: UploadQuery, caller: Caller, door: Door, objects: Objects
 ) -> None:
     """Forgets an upload and its parts."""
-    await _may(door, caller, bucket, "s3:AbortMultipartUpload", query.key)
+    await may(door, caller, bucket, "s3:AbortMultipartUpload", query.key)
     await objects.uploads.abort(bucket, query.key, upload)
 
 
@@ -284,7 +271,7 @@ async def presign(
     action = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}[
         body.method
     ]
-    await _may(door, caller, bucket, action, body.key)
+    await may(door, caller, bucket, action, body.key)
     if not settings.public_url:
         raise Unavailable("The S3 listener is off; `mainspring systems` says why", retry_after_s=60)
     pair = await _pair_of(caller, accounts)
@@ -316,14 +303,14 @@ async def _pair_of(caller: Caller, accounts: Accounts) -> KeyPair:
 @routes.get("/buckets/{bucket}/policy", problems=(ObjectsError, Forbidden))
 async def get_policy(bucket: Name, caller: Caller, door: Door) -> Policy:
     """The bucket's policy; an empty text where it has none."""
-    _, view = await _may(door, caller, bucket, "s3:GetBucketPolicy")
+    _, view = await may(door, caller, bucket, "s3:GetBucketPolicy")
     return Policy(view.documents.get("policy", b"").decode("utf-8", "replace"))
 
 
 @routes.put("/buckets/{bucket}/policy", problems=(ObjectsError, Forbidden, Invalid))
 async def put_policy(bucket: Name, body: Policy, caller: Caller, door: Door, objects: Objects) -> Policy:
     """Sets the policy, or with an empty text takes it away."""
-    _, view = await _may(door, caller, bucket, "s3:PutBucketPolicy")
+    _, view = await may(door, caller, bucket, "s3:PutBucketPolicy")
     text = body.policy.strip().encode()
     if text and _compiled(text, bucket).public and view.block.block_policy:
         raise Forbidden("Public policies are blocked by the bucket's public access block")
@@ -335,7 +322,7 @@ async def put_policy(bucket: Name, body: Policy, caller: Caller, door: Door, obj
 @routes.post("/policy/simulate", scope="objects:read", problems=(ObjectsError, Forbidden, Invalid))
 async def simulate(body: Simulation, caller: Caller, door: Door) -> Verdict:
     """Would this be allowed, and by which statement? With the policy given, or the bucket's own; nothing is changed."""
-    _, view = await _may(door, caller, body.bucket, "s3:GetBucketPolicy")
+    _, view = await may(door, caller, body.bucket, "s3:GetBucketPolicy")
     if body.policy is not None:
         text = body.policy.strip().encode()
         policy = _compiled(text, body.bucket) if text else None
@@ -358,47 +345,3 @@ def _compiled(text: bytes, bucket: str) -> CompiledPolicy:
         return compile_policy(text, bucket)
     except S3Error as wrong:
         raise Invalid(wrong.detail, pointer="/body/policy") from None
-
-
-@routes.get("/disks")
-async def disks(objects: Objects) -> list[Disk]:
-    """Every directory that stands for a disk, with what it holds."""
-    return [views.of_disk(one) for one in await objects.upkeep.disks()]
-
-
-@routes.post("/disks/{disk}/drain", scope="objects:admin", problems=(NotFound, Conflict))
-async def drain(disk: int, objects: Objects) -> list[Disk]:
-    """Moves everything off a disk; what it holds is written elsewhere first."""
-    known = {one.id: one.state for one in await objects.upkeep.disks()}
-    if disk not in known:
-        raise NotFound("There is no disk of this number")
-    if not any(state == "live" for id, state in known.items() if id != disk):
-        raise Conflict("What it holds would have nowhere to go: no other disk is live")
-    await objects.upkeep.drain(disk)
-    return [views.of_disk(one) for one in await objects.upkeep.disks()]
-
-
-@routes.get("/heal")
-async def heal_state(objects: Objects) -> Heal:
-    """What waits to be healed, and what scrubbing has found."""
-    return views.of_upkeep(objects.upkeep)
-
-
-@routes.post("/heal", scope="objects:admin")
-async def heal(objects: Objects) -> Heal:
-    """Looks at the disks and heals what is known to be damaged, now."""
-    await objects.upkeep.look()
-    await objects.upkeep.heal()
-    return views.of_upkeep(objects.upkeep)
-
-
-@routes.post("/scrub", scope="objects:admin")
-async def scrub(objects: Objects) -> Scrubbed:
-    """Reads every shard again, now."""
-    return views.of_standing(await objects.upkeep.scrub_all())
-
-
-@routes.get("/usage")
-async def usage(objects: Objects) -> Usage:
-    """What is stored, and what of it is live."""
-    return views.of_usage(await objects.upkeep.usage(), await objects.upkeep.disks())
