@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mainspring.storage.objects.blobs import ObjectBlobs
     from mainspring.storage.objects.cloud import CloudBlobs
-    from mainspring.storage.objects.model import Bucket, Checksum, Lock, LockDefault, Object
+    from mainspring.storage.objects.conditions import ReadIf, WriteIf
+    from mainspring.storage.objects.errors import (
+        BucketAlreadyOwnedByYou,
+        NoSuchBucket,
+        NoSuchKey,
+        ObjectsError,
+        PreconditionFailed,
+    )
+    from mainspring.storage.objects.model import Bucket, Checksum, Lock, LockDefault, Object, Versioning
     from mainspring.storage.objects.moving import Moved, total_bytes
     from mainspring.storage.objects.moving import move as move_blobs
     from mainspring.storage.objects.proof import Report, is_genuine, prove
@@ -17,16 +25,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bucket",
+    "BucketAlreadyOwnedByYou",
     "Checksum",
     "CloudBlobs",
     "Lock",
     "LockDefault",
     "Moved",
+    "NoSuchBucket",
+    "NoSuchKey",
     "Object",
     "ObjectBlobs",
     "Objects",
+    "ObjectsError",
     "ObjectsSettings",
+    "PreconditionFailed",
+    "ReadIf",
     "Report",
+    "Versioning",
+    "WriteIf",
     "is_genuine",
     "move_blobs",
     "prove",
@@ -42,7 +58,12 @@ _HOMES = {
     "move_blobs": ("moving", "move"),
     "total_bytes": ("moving", "total_bytes"),
     **{name: ("proof", name) for name in ("Report", "is_genuine", "prove")},
-    **{name: ("model", name) for name in ("Bucket", "Checksum", "Lock", "LockDefault", "Object")},
+    **{name: ("conditions", name) for name in ("ReadIf", "WriteIf")},
+    **{
+        name: ("errors", name)
+        for name in ("BucketAlreadyOwnedByYou", "NoSuchBucket", "NoSuchKey", "ObjectsError", "PreconditionFailed")
+    },
+    **{name: ("model", name) for name in ("Bucket", "Checksum", "Lock", "LockDefault", "Object", "Versioning")},
 }
 
 
