@@ -1,4 +1,4 @@
-"""The programs in `examples/` run as they are, those that keep much a second time on their folder, and say what they promise."""
+"""The programs in `examples/` run as they are, those that keep much twice on one folder, and say what they promise."""
 
 import subprocess
 import sys
