@@ -24,6 +24,7 @@ from mainspring.core.telemetry import Metrics
 from mainspring.storage.log import coordination_metrics
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.kafka.broker import Broker
+from mainspring.storage.log.kafka.dynamic_configs import act_on_stored
 from mainspring.storage.log.kafka.settings import KafkaSettings
 from mainspring.storage.log.service import Log
 from mainspring.storage.log.settings import LogSettings
@@ -53,6 +54,7 @@ def opened(config: Config, database: Database, clock: Clock, settings: LogSectio
     own = database if not config.log and database.dialect == "sqlite" else None
     log = Log(folders(config, settings), clock, own, settings=settings, groups=settings.groups, metrics=metrics)
     coordination_metrics.observe(metrics, log.groups, log.transactions)
+    act_on_stored(folders(config, settings)[0] / STATE_FILE, log.engine, log.groups)
     return log
 
 

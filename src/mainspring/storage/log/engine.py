@@ -63,6 +63,8 @@ class Engine:
         self.cluster_id = ""
         self._clock = clock
         self._random = random or Random()
+        self.defaults: Mapping[str, str] = self.settings.topic
+        """Settings of topics that have none of their own, where they are not Kafka's."""
         self._defaults = default_values(self.settings.topic)
         self._files: Files = files if files is not None else RealFiles()
         self._paths = [str(path.absolute()) for path in directories]
@@ -164,6 +166,25 @@ class Engine:
     async def configure(self, name: str, changes: Mapping[str, str | None]) -> None:
         """Changes settings of a topic; None gives one back to the default. Raises `UnknownPartition` and `InvalidConfig`."""
         await self._alone(self._configure(name, dict(changes)))
+
+    def set_defaults(self, changes: Mapping[str, str]) -> None:
+        """Replaces what holds beside the section's for topics that have no setting of their own.
+
+        Raises `InvalidConfig`, having changed nothing. What becomes of old records (`cleanup.policy`) must not be in it.
+        """
+        defaults = {**self.settings.topic, **changes}
+        if defaults == self.defaults:
+            return
+        configs = self.configs_with(changes)
+        self.defaults, self._defaults = defaults, default_values(defaults)
+        for name, config in configs.items():
+            self.topics[name].config = config
+
+    def configs_with(self, changes: Mapping[str, str]) -> dict[str, TopicConfig]:
+        """The topics' settings as `set_defaults` would make them. Raises `InvalidConfig`."""
+        values = default_values({**self.settings.topic, **changes})
+        TopicConfig({}, values)
+        return {name: TopicConfig(topic.config.given, values) for name, topic in self.topics.items()}
 
     async def delete_topic(self, name: str) -> None:
         """Ends a topic at once; its files go after `file.delete.delay.ms`. Raises `UnknownPartition`."""

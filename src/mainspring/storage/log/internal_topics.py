@@ -58,6 +58,7 @@ class InternalTopic:
             config = {
                 "cleanup.policy": cleanup_policy,
                 "retention.ms": "-1",
+                "retention.bytes": "-1",
                 "max.message.bytes": str(BATCH_BYTES_MAX),
                 "segment.bytes": str(BATCH_BYTES_MAX + (40 << 20)),
             }

@@ -118,7 +118,7 @@ class ShareConsumer:
             bytes_max=READ_BYTES,
             wait_ms=WAIT_MS,
             strictly=True,
-            earliest=True,
+            begins="earliest",
         )
         for one in given:
             deliveries = {offset: run.deliveries for run in one.acquired for offset in range(run.first, run.last + 1)}
@@ -171,7 +171,7 @@ class ShareConsumer:
 
     async def _keep_beating(self) -> None:
         while True:
-            await self._log.clock.sleep(self._log.groups.settings.share_heartbeat_interval_ms / 1000)
+            await self._log.clock.sleep(self._log.groups.settings_of(self.group).share_heartbeat_interval_ms / 1000)
             try:
                 await self._beat()
             except LogError:

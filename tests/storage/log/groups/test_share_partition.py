@@ -20,7 +20,7 @@ def test_a_record_is_with_one_member_at_a_time():
     share = partition()
     assert share.acquire("a", [(0, 4), (5, 9)], 5, 0) == [Acquired(0, 4, 1)]
     assert share.acquire("b", [(0, 4), (5, 9)], 10, 0) == [Acquired(5, 9, 1)]
-    assert share.next_offset() == 10
+    assert share.next_offset(0) == 10
 
 
 def test_accepted_records_are_done_with_and_the_window_moves():
@@ -51,7 +51,7 @@ def test_a_lock_ends_and_may_be_renewed():
     share = partition(lock_ms=1_000)
     share.acquire("a", [(0, 1)], 2, 0)
     share.acknowledge("a", 1, 1, [RENEW], 500)
-    assert share.next_ms() == 1_000
+    assert share.next_ms(0) == 1_000
     share.expire(1_000)
     assert share.acquire("b", [(0, 1)], 2, 1_000) == [Acquired(0, 0, 2)]
     with pytest.raises(InvalidRecordState):
@@ -81,9 +81,9 @@ def test_somebody_elses_record_cannot_be_acknowledged_and_nothing_is_changed():
 def test_no_more_than_the_window_is_given_out():
     share = partition(in_flight_max=3)
     assert share.acquire("a", [(0, 9)], 10, 0) == [Acquired(0, 2, 1)]
-    assert share.next_offset() is None
+    assert share.next_offset(0) is None
     share.acknowledge("a", 0, 0, [ACCEPT], 0)
-    assert share.next_offset() == 3
+    assert share.next_offset(0) == 3
 
 
 def test_a_strict_limit_cuts_a_batch():
@@ -107,7 +107,7 @@ def test_every_record_is_accepted_once_and_the_log_tells_what_is_done_with(seed)
             name: {o for o in offsets if (found := share.records.get(o)) and found.member == name}
             for name, offsets in held.items()
         }
-        at = share.next_offset()
+        at = share.next_offset(0)
         if at is not None and random.random() < 0.5:
             for run in share.acquire(member, [one for one in batches if one[1] >= at], random.randint(1, 6), now_ms):
                 assert not any(set(range(run.first, run.last + 1)) & offsets for offsets in held.values())

@@ -149,8 +149,8 @@ async def test_two_members_never_hold_the_same_record_and_one_that_leaves_gives_
 
 
 async def test_what_was_accepted_stays_so_over_a_restart_and_what_was_held_comes_again(tmp_path):
-    def before(wire: Wire, topic: UUID) -> None:
-        sharer = Sharer(wire, topic)
+    def before(_: Wire, topic: UUID) -> None:
+        sharer = Sharer(held, topic)
         sharer.beat()
         sharer.fetch()
         sharer.fetch((0, 0, [ACCEPT]), (2, 2, [ACCEPT]), (3, 3, [RELEASE]), epoch=1)
@@ -161,8 +161,10 @@ async def test_what_was_accepted_stays_so_over_a_restart_and_what_was_held_comes
 
     async with open_door(tmp_path, EARLIEST) as door:
         topic = await fill(door, 5)
+        held = Wire(door.port)  # ends after the node has: else what it holds would be given back
         await with_wire(door, before, topic)
         assert "a" in door.groups.find("s").members
+    held.socket.close()
     async with open_door(tmp_path, EARLIEST) as door:
         await door.groups.opened()
         assert "a" in door.groups.find("s").members
@@ -271,3 +273,34 @@ async def test_a_record_that_was_given_out_in_vain_too_often_goes_to_the_dead_le
         assert ("mainspring-dead-offset", b"0") in dead.headers
         (share,) = (await door.groups.shares.offsets("s")).values()
         assert share.start == 2
+
+
+async def test_what_a_connection_had_is_given_back_when_it_ends(tmp_path):
+    def script(wire: Wire, topic: UUID) -> None:
+        one, other = Sharer(wire, topic, "a"), Sharer(wire, topic, "b")
+        with Wire(wire.socket.getpeername()[1]) as lost:
+            one.wire = lost
+            one.beat()
+            assert got(one.fetch()) == [(0, 2, 1)]
+        other.beat()
+        answer = other.fetch(wait_ms=int(WAIT_S * 1000))
+        assert got(answer) == [(0, 2, 2)]
+
+    settings = msgspec.structs.replace(EARLIEST, share_record_lock_ms=600_000)
+    async with open_door(tmp_path, settings) as door:
+        await with_wire(door, script, await fill(door, 3))
+
+
+async def test_a_session_that_was_opened_anew_elsewhere_outlives_its_first_connection(tmp_path):
+    def script(wire: Wire, topic: UUID) -> None:
+        sharer = Sharer(wire, topic)
+        with Wire(wire.socket.getpeername()[1]) as first:
+            sharer.wire = first
+            sharer.beat()
+            assert got(sharer.fetch()) == [(0, 2, 1)]
+            sharer.wire = wire
+            sharer.fetch(epoch=0)
+        assert part_of(sharer.acknowledge((0, 2, [ACCEPT]))).error_code == 0
+
+    async with open_door(tmp_path, EARLIEST) as door:
+        await with_wire(door, script, await fill(door, 3))

@@ -5,7 +5,7 @@ everything else is in the turn. Groups come into being with their first member o
 in them (or online, see `migration`), and go with their last offset. Pure: no I/O, no clock; names of members by `random_id`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mainspring.storage.log.groups import migration
@@ -80,6 +80,7 @@ class Coordinator:
         self.random_id = random_id
         self.groups: dict[str, Group] = {}
         self.offsets = Offsets()
+        self._own_settings: Mapping[str, GroupSettings] = {}
         self._handlers: dict[type, Callable[[Any, Any, Turn], None]] = {
             JoinGroup: self._join,
             SyncGroup: self._sync,
@@ -92,6 +93,15 @@ class Coordinator:
             OffsetDelete: self._delete_offsets,
             GroupDelete: self._delete,
         }
+
+    def configure(self, own_settings: Mapping[str, GroupSettings]) -> None:
+        """The settings of groups that have their own; all others have the node's from now on."""
+        self._own_settings = own_settings
+        for name, group in self.groups.items():
+            group.settings = self.settings_of(name)
+
+    def settings_of(self, name: str) -> GroupSettings:
+        return self._own_settings.get(name, self.settings)
 
     def handle(self, message: Any, token: Any, turn: Turn) -> None:
         """Raises `GroupError` where the message is refused at once."""
@@ -124,7 +134,7 @@ class Coordinator:
         """A transaction's marker stands in the log of `groups`."""
         for name in self.offsets.end(producer_id, groups, commit):
             if commit and name not in self.groups:
-                self.groups[name] = ClassicGroup(name, self.settings, self.random_id)
+                self.groups[name] = ClassicGroup(name, self.settings_of(name), self.random_id)
 
     def replay(self, record: Record, producer_id: int, turn: Turn) -> None:
         """Takes one record of the internal topic; `producer_id` -1 outside a transaction."""
@@ -133,7 +143,7 @@ class Coordinator:
         if schema is OFFSET_COMMIT:
             self.offsets.replay(record, producer_id)
             if value is not None and producer_id < 0 and name not in self.groups:
-                self.groups[name] = ClassicGroup(name, self.settings, self.random_id)
+                self.groups[name] = ClassicGroup(name, self.settings_of(name), self.random_id)
             return
         group = self.groups.get(name)
         kind: type[Group] = (
@@ -166,7 +176,7 @@ class Coordinator:
         if not isinstance(group, ClassicGroup):
             if request.member_id:
                 raise UnknownMemberId
-            fresh = ClassicGroup(request.group, self.settings, self.random_id)
+            fresh = ClassicGroup(request.group, self.settings_of(request.group), self.random_id)
             fresh.join(request, token, turn)
             if group is not None:
                 records, turn.records = turn.records, []
@@ -215,7 +225,7 @@ class Coordinator:
         elif request.member_epoch != 0 and not (isinstance(group, ClassicGroup) and group.members):
             raise GroupIdNotFound
         elif group is None or group.empty():
-            fresh = ConsumerGroup(request.group, self.settings, self.catalog, self.random_id)
+            fresh = ConsumerGroup(request.group, self.settings_of(request.group), self.catalog, self.random_id)
             answer = fresh.heartbeat(request, turn)
             if group is not None:
                 records, turn.records = turn.records, []
@@ -240,7 +250,7 @@ class Coordinator:
             raise GroupIdNotFound
         if group is not None or request.group in self.offsets.groups():
             raise GroupIdNotFound(f"{request.group} is not a share group.")
-        fresh = ShareGroup(request.group, self.settings, self.catalog)
+        fresh = ShareGroup(request.group, self.settings_of(request.group), self.catalog)
         turn.answer(token, fresh.heartbeat(request, turn))
         self.groups[request.group] = fresh
 
@@ -262,7 +272,7 @@ class Coordinator:
         if group is not None:
             group.check_commit(request, turn)
         elif request.producer_id < 0:
-            self.groups[request.group] = ClassicGroup(request.group, self.settings, self.random_id)
+            self.groups[request.group] = ClassicGroup(request.group, self.settings_of(request.group), self.random_id)
         codes: dict[TopicPartition, int] = {}
         for partition, offset in request.offsets.items():
             if len(offset.metadata.encode()) > self.settings.offset_metadata_bytes_max:
@@ -347,10 +357,10 @@ class Coordinator:
 
     def _make(self, kind: type[Group], name: str) -> Group:
         if kind is ClassicGroup:
-            return ClassicGroup(name, self.settings, self.random_id)
+            return ClassicGroup(name, self.settings_of(name), self.random_id)
         if kind is ConsumerGroup:
-            return ConsumerGroup(name, self.settings, self.catalog, self.random_id)
-        return ShareGroup(name, self.settings, self.catalog)
+            return ConsumerGroup(name, self.settings_of(name), self.catalog, self.random_id)
+        return ShareGroup(name, self.settings_of(name), self.catalog)
 
     def _drop_if_done(self, name: str, turn: Turn) -> None:
         group = self.groups.get(name)

@@ -76,6 +76,7 @@ class Member:
         self._on_assigned = on_assigned or _nothing
         self._on_revoked = on_revoked or _nothing
         self._on_lost = on_lost or on_revoked or _nothing
+        self._interval_s = groups.settings.consumer_heartbeat_interval_ms / 1000
         self._wake = asyncio.Event()
         self._changed: asyncio.Future[None] | None = None
         self._first: asyncio.Future[None] | None = None
@@ -210,15 +211,15 @@ class Member:
             )
         )
         self.epoch = beat.member_epoch
+        self._interval_s = beat.heartbeat_interval_ms / 1000
         if beat.assigned is not None:
             self._target = self._named(beat.assigned)
 
     async def _while_beating(self, callback: Awaitable[None]) -> None:
         running = asyncio.ensure_future(callback)
-        interval_s = self._groups.settings.consumer_heartbeat_interval_ms / 1000
         try:
             while not running.done():
-                pause = asyncio.ensure_future(self._groups.clock.sleep(interval_s))
+                pause = asyncio.ensure_future(self._groups.clock.sleep(self._interval_s))
                 await asyncio.wait((running, pause), return_when=asyncio.FIRST_COMPLETED)
                 pause.cancel()
                 if not running.done():
@@ -229,8 +230,7 @@ class Member:
 
     async def _pause(self) -> None:
         """Until the next heartbeat is due or the group has a step for this member."""
-        interval_s = self._groups.settings.consumer_heartbeat_interval_ms / 1000
-        pause = asyncio.ensure_future(self._groups.clock.sleep(interval_s))
+        pause = asyncio.ensure_future(self._groups.clock.sleep(self._interval_s))
         wake = asyncio.ensure_future(self._wake.wait())
         try:
             self._look()

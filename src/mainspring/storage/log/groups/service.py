@@ -16,8 +16,9 @@ from uuid import UUID
 from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
 from mainspring.core.timer_wheel import Timer, Timers
-from mainspring.storage.log.errors import LogError
+from mainspring.storage.log.errors import InvalidConfig, LogError
 from mainspring.storage.log.groups.catalog import Catalog
+from mainspring.storage.log.groups.configs import overridden
 from mainspring.storage.log.groups.coordinator import Coordinator, Group
 from mainspring.storage.log.groups.errors import CoordinatorLoading, CoordinatorNotAvailable, GroupError
 from mainspring.storage.log.groups.member import Member
@@ -49,6 +50,8 @@ class Groups:
         self._topic = InternalTopic(engine, CONSUMER_OFFSETS, GROUP_RECORDS, self.settings.internal_partitions)
         self._coordinator = Coordinator(self.settings, Catalog(engine.topics), self.random_id)
         self.rebalances = 0
+        self.configured: Mapping[str, Mapping[str, str]] = {}
+        """The settings that single groups have of their own."""
         self._timers = Timers(clock)
         self._wakes: dict[str, Timer] = {}
         self._written: dict[int, Appending] = {}
@@ -133,6 +136,21 @@ class Groups:
         return {
             one: Offset(offset, committed_at_ms=now_ms, topic_id=catalog.id(one[0])) for one, offset in offsets.items()
         }
+
+    def configure(self, given: Mapping[str, Mapping[str, str]]) -> None:
+        """Settings of single groups by Kafka's names, in place of those before; they act from now on."""
+        own: dict[str, GroupSettings] = {}
+        for group, configs in given.items():
+            try:
+                own[group] = overridden(self.settings, configs)
+            except InvalidConfig as error:
+                # Valid when it was set: the node's bounds have been drawn closer since.
+                log.warning("the settings of group %s do not count: %s", group, error.detail)
+        self.configured = {group: given[group] for group in own}
+        self._coordinator.configure(own)
+
+    def settings_of(self, group: str) -> GroupSettings:
+        return self._coordinator.settings_of(group)
 
     # For the wire
 
@@ -219,6 +237,8 @@ class Groups:
         """Writes a turn's records; answers when all that was written before is durable too."""
         self._schedule(turn)
         self.rebalances += turn.rebalances
+        for group, member in turn.left:
+            self.shares.abandon(group, member)
         if turn.records:
             try:
                 self._written[index] = self._topic.write(

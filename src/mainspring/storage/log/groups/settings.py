@@ -1,4 +1,7 @@
-"""What an operator may say about groups, under Kafka's own broker property names with their unit at the end."""
+"""What an operator may say about groups, under Kafka's own broker property names with their unit at the end.
+
+Those with `_min` and `_max` bound what a single group may be given of its own, see `configs`.
+"""
 
 import msgspec
 
@@ -15,19 +18,32 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     offsets_retention_ms: int = 604_800_000
     offsets_check_interval_ms: int = 600_000
     consumer_session_timeout_ms: int = 45_000
+    consumer_session_timeout_ms_min: int = 45_000
+    consumer_session_timeout_ms_max: int = 60_000
     consumer_heartbeat_interval_ms: int = 5_000
+    consumer_heartbeat_interval_ms_min: int = 5_000
+    consumer_heartbeat_interval_ms_max: int = 15_000
     consumer_members_max: int = 10_000
     consumer_regex_refresh_ms: int = 10_000
     share_session_timeout_ms: int = 45_000
+    share_session_timeout_ms_min: int = 45_000
+    share_session_timeout_ms_max: int = 60_000
     share_heartbeat_interval_ms: int = 5_000
+    share_heartbeat_interval_ms_min: int = 5_000
+    share_heartbeat_interval_ms_max: int = 15_000
     share_members_max: int = 200
     share_record_lock_ms: int = 30_000
+    share_record_lock_ms_min: int = 15_000
+    share_record_lock_ms_max: int = 60_000
     share_deliveries_max: int = 5
     share_in_flight_max: int = 2_000
+    share_delay_ms_max: int = 604_800_000
+    """How long a record may be held back by its header `mainspring-deliver-at`, from its own time on."""
     share_sessions_max: int = 2_000
     share_updates_per_snapshot: int = 500
     share_dead_letters: bool = True
     """Whether a record that was given out in vain too often is copied to the topic `<topic>.dead`."""
     share_auto_offset_reset: str = "latest"
-    """Where a group begins in a partition that it has not read: `latest` or `earliest`."""
+    """Where a group begins in a partition that it has not read: `latest`, `earliest`, or so long ago (`by_duration:PT1H`)."""
+    share_isolation_level: str = "read_uncommitted"
     internal_partitions: int = 50

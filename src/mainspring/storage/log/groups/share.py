@@ -143,6 +143,7 @@ class ShareGroup:
     def _remove(self, member: ShareMember, turn: Turn) -> None:
         del self.members[member.id]
         self.target.pop(member.id, None)
+        turn.left.append((self.id, member.id))
         for schema in (SHARE_CURRENT, SHARE_TARGET_MEMBER, SHARE_MEMBER):
             turn.write(schema, (self.id, member.id), None)
         self._bump(turn)

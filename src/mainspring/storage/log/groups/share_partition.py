@@ -6,8 +6,9 @@ number of records, so each has an entry of its own. Locks are not written down: 
 again with its count. Pure: the time comes in, `changes` goes out to be written.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -40,6 +41,8 @@ class InFlight(msgspec.Struct):
     deliveries: int = 0
     member: str = ""
     locked_until_ms: int = 0
+    due_ms: int = 0
+    """When it may be given out first."""
 
 
 class Acquired(msgspec.Struct, frozen=True):
@@ -68,35 +71,39 @@ class SharePartition:
 
     # What members do
 
-    def next_offset(self) -> int | None:
+    def next_offset(self, now_ms: int) -> int | None:
         """From where to read for the next acquisition; None while nothing may be given out."""
         for offset in range(self.start, self.end):
-            if self.records[offset].state is DeliveryState.AVAILABLE:
+            found = self.records[offset]
+            if found.state is DeliveryState.AVAILABLE and found.due_ms <= now_ms:
                 return offset
         return self.end if self.end - self.start < self.in_flight_max else None
 
     def acquire(
-        self, member: str, batches: Iterable[tuple[int, int]], records_max: int, now_ms: int, *, strictly: bool = False
+        self,
+        member: str,
+        batches: Iterable[tuple[int, int]],
+        records_max: int,
+        now_ms: int,
+        *,
+        strictly: bool = False,
+        due_ms: Mapping[int, int] = MappingProxyType({}),
     ) -> list[Acquired]:
         """Gives the member what is available in `batches` (first and last offset of each), in order.
 
-        At most `records_max`, where not `strictly` to the end of a batch; never more than the window holds.
+        At most `records_max`, where not `strictly` to the end of a batch; never more than the window holds. Records in
+        `due_ms` are not given out before then.
         """
         taken: list[tuple[int, int]] = []
         for first, last in batches:
             for offset in range(max(first, self.start), last + 1):
                 if strictly and len(taken) >= records_max:
                     return _runs(taken)
-                if offset >= self.end:
-                    if offset - self.start >= self.in_flight_max:
-                        return _runs(taken)
-                    for gap in range(self.end, offset + 1):
-                        self.records[gap] = InFlight()
-                        if gap < offset:
-                            self._finish(gap, DeliveryState.ARCHIVED)  # no batch holds it: compacted away
-                    self.end = offset + 1
+                if offset >= self.end and not self._reach(offset):
+                    return _runs(taken)
                 found = self.records[offset]
-                if found.state is not DeliveryState.AVAILABLE:
+                found.due_ms = due_ms.get(offset, 0)
+                if found.state is not DeliveryState.AVAILABLE or found.due_ms > now_ms:
                     continue
                 found.state, found.member = DeliveryState.ACQUIRED, member
                 found.deliveries += 1
@@ -134,6 +141,16 @@ class SharePartition:
                 )
         self._advance()
 
+    def pass_over(self, batches: Iterable[tuple[int, int]]) -> None:
+        """Nobody shall get what is in these: it is of an aborted transaction."""
+        for first, last in batches:
+            for offset in range(max(first, self.start), last + 1):
+                if offset >= self.end and not self._reach(offset):
+                    return
+                if self.records[offset].state is DeliveryState.AVAILABLE:
+                    self._finish(offset, DeliveryState.ARCHIVED)
+                self._advance()
+
     def skip(self, first: int, last: int) -> None:
         """The log holds no record in this range: compacted away."""
         for offset in range(max(first, self.start), min(last + 1, self.end)):
@@ -155,11 +172,13 @@ class SharePartition:
                 self._release(offset)
         self._advance()
 
-    def next_ms(self) -> int | None:
-        """When the next lock ends."""
-        return min(
-            (one.locked_until_ms for one in self.records.values() if one.state is DeliveryState.ACQUIRED), default=None
-        )
+    def next_ms(self, now_ms: int) -> int | None:
+        """When the next lock ends, or the next record that is held back may be given out."""
+        times = [one.locked_until_ms for one in self.records.values() if one.state is DeliveryState.ACQUIRED]
+        times += [
+            one.due_ms for one in self.records.values() if one.state is DeliveryState.AVAILABLE and one.due_ms > now_ms
+        ]
+        return min(times, default=None)
 
     def done(self) -> int:
         """How many records of the window are done with."""
@@ -208,6 +227,17 @@ class SharePartition:
         self._changed.clear()
 
     # Inside
+
+    def _reach(self, offset: int) -> bool:
+        """Makes the window end behind `offset`, where it has the room."""
+        if offset - self.start >= self.in_flight_max:
+            return False
+        for gap in range(self.end, offset + 1):
+            self.records[gap] = InFlight()
+            if gap < offset:
+                self._finish(gap, DeliveryState.ARCHIVED)  # no batch holds it: compacted away
+        self.end = offset + 1
+        return True
 
     def _release(self, offset: int) -> None:
         found = self.records[offset]

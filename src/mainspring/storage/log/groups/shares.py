@@ -6,13 +6,16 @@ often whole (Kafka's ShareUpdate and ShareSnapshot); what lies before the last w
 
 import asyncio
 import base64
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Coroutine, Iterable, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from mainspring.storage.log.errors import UnknownPartition
+from mainspring.storage.log.groups.configs import BY_DURATION, duration_ms
 from mainspring.storage.log.groups.dead_letters import bury
 from mainspring.storage.log.groups.errors import (
     InvalidShareSessionEpoch,
@@ -20,15 +23,16 @@ from mainspring.storage.log.groups.errors import (
     ShareSessionLimitReached,
     ShareSessionNotFound,
 )
+from mainspring.storage.log.groups.offered import offered
 from mainspring.storage.log.groups.share_partition import Acquired, SharePartition
 from mainspring.storage.log.internal_topics import SHARE_GROUP_STATE, InternalTopic
 from mainspring.storage.log.record_schemas import SHARE_RECORDS, SHARE_SNAPSHOT, SHARE_UPDATE, Record
-from mainspring.storage.log.records import batches_in
 
 if TYPE_CHECKING:
     from mainspring.storage.log.groups.service import Groups
     from mainspring.storage.log.partition import Partition
 
+log = logging.getLogger(__name__)
 OPENS, CLOSES = 0, -1
 PRUNE_RECORDS = 1_000
 EPOCH_MAX = 0x7FFFFFFF
@@ -66,10 +70,12 @@ class Shares:
         self._sessions: dict[tuple[str, str], Session] = {}
         self._released = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
-        self._pruning: set[asyncio.Task[int]] = set()
+        self._stopped = False
+        self._aside: set[asyncio.Task[Any]] = set()
 
     async def stop(self) -> None:
-        tasks = [*self._pruning, *([self._opening] if self._opening else [])]
+        self._stopped = True
+        tasks = [*self._aside, *([self._opening] if self._opening else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -114,6 +120,14 @@ class Shares:
                 share.release(member)
                 await self._write(key, share)
 
+    def abandon(self, group: str, member: str, session: Session | None = None) -> None:
+        """A member has gone without a word, or the connection of its `session`: what it holds is given back."""
+        another = session is not None and self._sessions.get((group, member)) is not session
+        if self._stopped or another:
+            return
+        if (group, member) in self._sessions or any(key[0] == group for key in self._kept):
+            self._do_aside(self.leave(group, member), f"leaving {group}")
+
     # Records
 
     async def fetch(
@@ -126,11 +140,12 @@ class Shares:
         bytes_max: int,
         wait_ms: int,
         strictly: bool,
-        earliest: bool | None = None,
+        begins: str | None = None,
     ) -> list[Given]:
         """Records that are the member's from now on; waits up to `wait_ms` for the first.
 
-        `earliest`: whether the group begins at the log's start where it has not read yet; None: as the node is set.
+        `begins`: where the group does in a partition that it has not read, unless it has a setting of its own that says so
+        (`share.auto.offset.reset`); None: as the node is set.
         """
         await self.opened()
         until_ms = self._now_ms() + wait_ms
@@ -143,7 +158,7 @@ class Shares:
                 self._released.clear()
                 for slot in slots:
                     if self._exists(slot) and records_max > 0 and bytes_max > 0:
-                        await self._begin((group, *slot), earliest)
+                        await self._begin((group, *slot), begins)
                         one = await self._take((group, *slot), member, records_max, bytes_max, strictly=strictly)
                         if one is not None:
                             given.append(one)
@@ -181,7 +196,7 @@ class Shares:
         """Begins anew at `start`. Raises `NonEmptyGroup` while somebody reads."""
         await self.opened()
         self._check_empty(group)
-        share = self._kept.setdefault((group, *slot), self._fresh(start))
+        share = self._kept.setdefault((group, *slot), self._fresh(group, start))
         share.reset(start)
         await self._write((group, *slot), share, whole=True)
 
@@ -223,8 +238,8 @@ class Shares:
             raise UnknownPartition(f"{slot[1]} of {slot[0]}")
         return topic.partitions[slot[1]]
 
-    def _fresh(self, start: int) -> SharePartition:
-        settings = self._settings
+    def _fresh(self, group: str, start: int) -> SharePartition:
+        settings = self._groups.settings_of(group)
         return SharePartition(
             start,
             lock_ms=settings.share_record_lock_ms,
@@ -232,40 +247,77 @@ class Shares:
             in_flight_max=settings.share_in_flight_max,
         )
 
-    async def _begin(self, key: Key, earliest: bool | None) -> None:
+    async def _begin(self, key: Key, begins: str | None) -> None:
         if key in self._kept:
             return
         partition = self._partition(key[1:])
-        if earliest is None:
-            earliest = self._settings.share_auto_offset_reset == "earliest"
-        share = self._kept[key] = self._fresh(partition.log_start if earliest else partition.high_watermark)
+        if begins is None or "share.auto.offset.reset" in self._groups.configured.get(key[0], ()):
+            begins = self._groups.settings_of(key[0]).share_auto_offset_reset
+        start = partition.log_start if begins == "earliest" else partition.high_watermark
+        if begins.startswith(BY_DURATION):
+            found = await partition.find(self._groups.clock.wall_ns() // 1_000_000 - duration_ms(begins))
+            start = start if found is None else found[0]
+            if key in self._kept:
+                return
+        share = self._kept[key] = self._fresh(key[0], start)
         await self._write(key, share, whole=True)
 
     async def _take(self, key: Key, member: str, records_max: int, bytes_max: int, *, strictly: bool) -> Given | None:
-        partition = self._partition(key[1:])
+        """Reads on where all that was read may not be given out: held back, or aborted."""
         share = self._kept[key]
+        while True:
+            end = share.end
+            given = await self._take_next(key, share, member, records_max, bytes_max, strictly=strictly)
+            if given is not None or share.end == end:
+                return given
+
+    async def _take_next(
+        self, key: Key, share: SharePartition, member: str, records_max: int, bytes_max: int, *, strictly: bool
+    ) -> Given | None:
+        partition = self._partition(key[1:])
         share.expire(self._now_ms())
         share.truncate(partition.log_start)
-        at = share.next_offset()
-        if at is None or at >= partition.high_watermark:
+        settings = self._groups.settings_of(key[0])
+        share.lock_ms = settings.share_record_lock_ms
+        committed = settings.share_isolation_level == "read_committed"
+        now_ms = self._now_ms()
+        at = share.next_offset(now_ms)
+        if at is None or at >= (partition.last_stable if committed else partition.high_watermark):
             await self._write(key, share)
             return None
-        data = b"".join(partition.read(at, bytes_max).buffers)
-        found = list(batches_in(data))
-        if found and found[0][1].base_offset > at:
-            share.skip(at, found[0][1].base_offset - 1)
-        ranges = [(batch.base_offset, batch.last_offset) for _, batch in found]
-        acquired = share.acquire(member, ranges, records_max, self._now_ms(), strictly=strictly)
+        fetched = partition.read(at, bytes_max, committed=committed)
+        data = b"".join(fetched.buffers)
+        wall_ms = self._groups.clock.wall_ns() // 1_000_000
+        found = offered(data, fetched.aborted, wall_ms, settings.share_delay_ms_max)
+        if found and found[0].first > at:
+            share.skip(at, found[0].first - 1)
+        acquired: list[Acquired] = []
+        left = records_max
+        for is_aborted, batches in groupby(found, key=lambda one: one.aborted):
+            if left <= 0:
+                break
+            ranges, due_ms = [], dict[int, int]()
+            for batch in batches:
+                ranges.append((batch.first, batch.last))
+                due_ms.update((offset, now_ms + due - wall_ms) for offset, due in batch.delays.items())
+            if is_aborted:
+                share.pass_over(ranges)
+                continue
+            runs = share.acquire(member, ranges, left, now_ms, strictly=strictly, due_ms=due_ms)
+            left -= sum(run.last - run.first + 1 for run in runs)
+            acquired += runs
         await self._write(key, share)
         if not acquired:
             return None
-        end = max(at + batch.size_bytes for at, batch in found if batch.base_offset <= acquired[-1].last)
-        begin = min(at for at, batch in found if batch.last_offset >= acquired[0].first)
+        begin = min(batch.begins for batch in found if batch.last >= acquired[0].first)
+        end = max(batch.ends for batch in found if batch.first <= acquired[-1].last)
         return Given(key[1:], data[begin:end], acquired)
 
     async def _wait(self, wake: asyncio.Event, group: str, slots: Sequence[Slot], until_ms: int) -> None:
         """Until there are new records, some have come back, a lock ends, or the time is over."""
-        locks = [share.next_ms() for slot in slots if (share := self._kept.get((group, *slot))) is not None]
+        locks = [
+            share.next_ms(self._now_ms()) for slot in slots if (share := self._kept.get((group, *slot))) is not None
+        ]
         next_ms = min([until_ms, *(at_ms for at_ms in locks if at_ms is not None)])
         waits = [
             asyncio.ensure_future(wake.wait()),
@@ -326,9 +378,17 @@ class Shares:
         partition = self._groups.engine.partition(SHARE_GROUP_STATE, index)
         before = min(self._snapshots[index].values())
         if before - partition.log_start >= PRUNE_RECORDS:
-            task = asyncio.ensure_future(partition.delete_records(before))
-            self._pruning.add(task)
-            task.add_done_callback(self._pruning.discard)
+            self._do_aside(partition.delete_records(before), "pruning share states")
+
+    def _do_aside(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._aside.add(task)
+        task.add_done_callback(self._done_aside)
+
+    def _done_aside(self, task: asyncio.Task[Any]) -> None:
+        self._aside.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("%s failed: %s", task.get_name(), error)
 
     async def _open(self) -> None:
         await self._groups.opened()
@@ -342,7 +402,7 @@ class Shares:
             self._kept.pop(key, None)
             return
         name, topic, number = key
-        share = self._kept.setdefault((name, topic, number), self._fresh(value["start_offset"]))
+        share = self._kept.setdefault((name, topic, number), self._fresh(name, value["start_offset"]))
         share.restore(value["start_offset"], value["batches"], whole=schema is SHARE_SNAPSHOT)
         share.snapshot_epoch = value["snapshot_epoch"]
         if schema is SHARE_SNAPSHOT:

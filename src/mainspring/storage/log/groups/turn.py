@@ -18,15 +18,16 @@ class Turn:
 
     A token stands for a request that is to be answered, whatever the driver takes for it; an answer that is an exception
     refuses. `wakes` are groups and the monotonic milliseconds at which they want a tick. `rebalances` counts the generations
-    and epochs that this step has begun.
+    and epochs that this step has begun; `left` are (group, member) of share groups' members that are none any more.
     """
 
-    __slots__ = ("answers", "now_ms", "rebalances", "records", "wakes", "wall_ms")
+    __slots__ = ("answers", "left", "now_ms", "rebalances", "records", "wakes", "wall_ms")
 
     def __init__(self, now_ms: int, wall_ms: int) -> None:
         self.now_ms = now_ms
         self.wall_ms = wall_ms
         self.rebalances = 0
+        self.left: list[tuple[str, str]] = []
         self.records: list[Record] = []
         self.answers: list[tuple[Any, Any]] = []
         self.wakes: dict[str, int] = {}

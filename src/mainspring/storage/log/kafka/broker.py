@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from mainspring.core.clock import Clock
 from mainspring.core.telemetry import Metrics
-from mainspring.storage.log.kafka.cluster_state import ClusterFile
+from mainspring.storage.log.kafka.broker_configs import CONNECTIONS, CONNECTIONS_PER_IP
+from mainspring.storage.log.kafka.cluster_state import ClusterFile, ClusterState
+from mainspring.storage.log.kafka.dynamic_configs import act, held
 from mainspring.storage.log.kafka.fetch_sessions import FetchSessions
 from mainspring.storage.log.kafka.produce_single import Shapes
 from mainspring.storage.log.kafka.quotas import Quotas
@@ -55,7 +57,8 @@ class Broker:
         self.quotas = Quotas(clock)
         self.fetch_sessions = FetchSessions(clock, self.random, self.settings.fetch_sessions_max)
         self.produce_shapes: Shapes = {}
-        self.state.watch(lambda state: self.quotas.set(state.quotas))
+        self.connections_max = self.connections_max_per_ip = 0
+        self.state.watch(self._take)
         self.telemetry = Telemetry(self.metrics)
         self.fetched_bytes = 0
         self.failed_logins = self.metrics.counter("log_kafka_logins_failed", "Logins that were refused")
@@ -71,6 +74,14 @@ class Broker:
         ):
             self.metrics.counter(name, help).follow(sample)
         self._counts: dict[int, Any] = {}
+
+    def _take(self, state: ClusterState) -> None:
+        """Lets what is stored hold."""
+        self.quotas.set(state.quotas)
+        act(state, self.engine, self.groups)
+        told = held(state, self.engine.node_id)
+        self.connections_max = int(told.get(CONNECTIONS, self.settings.connections_max))
+        self.connections_max_per_ip = int(told.get(CONNECTIONS_PER_IP, self.settings.connections_max_per_ip))
 
     def counted(self, key: "ApiKey") -> None:
         """Counts a request."""

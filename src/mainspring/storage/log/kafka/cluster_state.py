@@ -43,7 +43,7 @@ class ClusterFile:
         self._path = path
         self._changing = asyncio.Lock()
         self._watchers: list[Callable[[ClusterState], None]] = []
-        self.current = msgspec.json.decode(path.read_bytes(), type=ClusterState) if path.exists() else ClusterState()
+        self.current = stored(path) if path.exists() else ClusterState()
 
     def watch(self, watcher: Callable[[ClusterState], None]) -> None:
         """Calls `watcher` with the state now and after each change."""
@@ -62,6 +62,11 @@ class ClusterFile:
             for watcher in self._watchers:
                 watcher(copy)
             return result
+
+
+def stored(path: Path) -> ClusterState:
+    """Raises `msgspec.DecodeError` for a file that is none of ours."""
+    return msgspec.json.decode(path.read_bytes(), type=ClusterState)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,6 +1,6 @@
 """How settings are shown to Kafka's tools: each with its value, where that comes from, its type and what it means."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -49,6 +49,9 @@ BROKER_NAMES = {
 }
 """What a topic's setting is called where it holds for all; those that have no such name show none."""
 
+SETTABLE_NAMES = BROKER_NAMES | {"retention.ms": "log.retention.ms", "segment.ms": "log.roll.ms"}
+"""The same, with those that have several, of which Kafka shows another as their default."""
+
 
 class ConfigEntry(msgspec.Struct, frozen=True):
     """One setting of a resource. `synonyms` are (name, value, source), what holds first."""
@@ -79,13 +82,22 @@ class ConfigEntry(msgspec.Struct, frozen=True):
         }
 
 
-def topic_entries(config: Any, for_all: Mapping[str, str]) -> Iterator[ConfigEntry]:
-    """The settings of a topic by name: what was set for it alone, what the operator set `for_all`, Kafka's default."""
+Layers = Sequence[tuple[Mapping[str, str], int]]
+"""What has been set by name, and where; what holds first."""
+
+
+def topic_entries(config: Any, dynamic: Layers, for_all: Mapping[str, str]) -> Iterator[ConfigEntry]:
+    """The settings of a topic by name: what was set for it alone, what was set for all (`dynamic` by the broker's names,
+    `for_all` at the start by the topic's), Kafka's default."""
     for name, setting in sorted(SETTINGS.items()):
-        broker_name = BROKER_NAMES.get(name)
+        broker_name, settable_name = BROKER_NAMES.get(name), SETTABLE_NAMES.get(name)
         synonyms: list[tuple[str, str | None, int]] = []
         if name in config.given:
             synonyms.append((name, config.given[name], DYNAMIC_TOPIC))
+        if settable_name is not None:
+            synonyms += [
+                (settable_name, held[settable_name], source) for held, source in dynamic if settable_name in held
+            ]
         if name in for_all:
             synonyms.append((broker_name or name, for_all[name], STATIC_BROKER))
         value, source = (synonyms[0][1], synonyms[0][2]) if synonyms else (setting.default, DEFAULT)
@@ -98,9 +110,16 @@ def plain_entries(
     known: Mapping[str, tuple[str, str, str]], own: Mapping[str, str], source: int
 ) -> Iterator[ConfigEntry]:
     """The settings of another resource: `known` maps a name to its default, type and help; `own` holds what was set."""
+    return layered_entries(known, ((own, source),), lambda name: True)
+
+
+def layered_entries(
+    known: Mapping[str, tuple[str, str, str]], layers: Layers, is_dynamic: Callable[[str], bool]
+) -> Iterator[ConfigEntry]:
+    """The same where several may have set them; what is not dynamic is shown as read-only."""
     for name, (default, kind, help) in sorted(known.items()):
-        synonyms: list[tuple[str, str | None, int]] = []
-        if name in own:
-            synonyms.append((name, own[name], source))
+        synonyms = [(name, held[name], source) for held, source in layers if name in held]
         synonyms.append((name, default, DEFAULT))
-        yield ConfigEntry(name, synonyms[0][1], synonyms[0][2], kind, help, tuple(synonyms))
+        yield ConfigEntry(
+            name, synonyms[0][1], synonyms[0][2], kind, help, tuple(synonyms), read_only=not is_dynamic(name)
+        )

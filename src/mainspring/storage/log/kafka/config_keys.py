@@ -3,20 +3,32 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mainspring.storage.log.errors import InvalidConfig, LogError, UnknownPartition
+from mainspring.storage.log.groups.configs import GROUP_CONFIGS, overridden
 from mainspring.storage.log.kafka.acls import CLUSTER_NAME, Operation, Resource
-from mainspring.storage.log.kafka.broker_configs import BROKER_CONFIGS, CLIENT_METRICS_CONFIGS, GROUP_CONFIGS, checked
+from mainspring.storage.log.kafka.broker_configs import (
+    BROKER_CONFIGS,
+    CLIENT_METRICS_CONFIGS,
+    at_start,
+    check_broker,
+    check_client_metrics,
+    is_dynamic,
+)
 from mainspring.storage.log.kafka.config_entries import (
     CLIENT_METRICS,
-    DYNAMIC_BROKER,
     DYNAMIC_DEFAULT_BROKER,
     GROUP,
     STATIC_BROKER,
     ConfigEntry,
+    layered_entries,
     plain_entries,
     topic_entries,
 )
 from mainspring.storage.log.kafka.dry_run import check_configs, check_topic_name
+from mainspring.storage.log.kafka.dynamic_configs import held, layers, topic_defaults
+from mainspring.storage.log.kafka.group_keys import groups_of
 from mainspring.storage.log.kafka.refusals import (
     ClusterNotAuthorized,
     GroupNotAuthorized,
@@ -62,12 +74,19 @@ def _entries(kind: int, name: str, context: Context) -> Iterator[ConfigEntry]:
     _authorize(kind, name, context, Operation.DESCRIBE_CONFIGS)
     state = context.broker.state.current
     if kind == TOPIC:
-        return topic_entries(_topic(name, context).config, context.broker.engine.settings.topic)
+        return topic_entries(
+            _topic(name, context).config,
+            layers(state, context.broker.engine.node_id),
+            context.broker.engine.settings.topic,
+        )
     if kind == BROKER:
         _check_broker(name, context)
         return _broker_entries(name, context)
     if kind == GROUPS:
-        return plain_entries(GROUP_CONFIGS, state.group_configs.get(name, {}), GROUP)
+        _check_group_name(name)
+        settings = groups_of(context).settings
+        known = {key: (str(getattr(settings, one.field)), one.kind, one.help) for key, one in GROUP_CONFIGS.items()}
+        return plain_entries(known, state.group_configs.get(name, {}), GROUP)
     if kind == METRICS:
         if not name:
             raise InvalidRequest("Client metrics subscription name must not be empty")
@@ -84,23 +103,8 @@ def _broker_entries(name: str, context: Context) -> Iterator[ConfigEntry]:
         return plain_entries(
             {key: BROKER_CONFIGS[key] for key in own.get("", {})}, own.get("", {}), DYNAMIC_DEFAULT_BROKER
         )
-    static = {"node.id": name, "broker.id": name, "num.partitions": str(context.broker.settings.num_partitions)}
-    entries = []
-    for entry in plain_entries(BROKER_CONFIGS, static | own.get("", {}) | own.get(name, {}), DYNAMIC_BROKER):
-        synonyms = [
-            (entry.name, held[entry.name], source)
-            for held, source in (
-                (own.get(name, {}), DYNAMIC_BROKER),
-                (own.get("", {}), DYNAMIC_DEFAULT_BROKER),
-                (static, STATIC_BROKER),
-            )
-            if entry.name in held
-        ]
-        source = synonyms[0][2] if synonyms else entry.source
-        everything = (*synonyms, entry.synonyms[-1])
-        read_only = source == STATIC_BROKER
-        entries.append(ConfigEntry(entry.name, entry.value, source, entry.kind, entry.help, everything, read_only))
-    return iter(entries)
+    dynamic = layers(context.broker.state.current, context.broker.engine.node_id)
+    return layered_entries(BROKER_CONFIGS, (*dynamic, (at_start(context.broker), STATIC_BROKER)), is_dynamic)
 
 
 def _topic(name: str, context: Context) -> "Topic":
@@ -109,6 +113,11 @@ def _topic(name: str, context: Context) -> "Topic":
         check_topic_name(name)
         raise UnknownPartition("This server does not host this topic-partition.")
     return topic
+
+
+def _check_group_name(name: str) -> None:
+    if not name:
+        raise InvalidRequest("Default group resources are not allowed.")
 
 
 def _check_broker(name: str, context: Context) -> None:
@@ -174,6 +183,7 @@ def _given(kind: int, name: str, context: Context) -> Mapping[str, str]:
         _check_broker(name, context)
         return state.broker_configs.get(name, {})
     if kind == GROUPS:
+        _check_group_name(name)
         return state.group_configs.get(name, {})
     if kind == METRICS:
         return state.client_metrics.get(name, {})
@@ -218,12 +228,19 @@ async def _apply(
             await engine.configure(name, changes)
         return
     field = {BROKER: "broker_configs", GROUPS: "group_configs", METRICS: "client_metrics"}[kind]
-    known = {BROKER: BROKER_CONFIGS, GROUPS: GROUP_CONFIGS, METRICS: CLIENT_METRICS_CONFIGS}[kind]
-    checked(known, changes)
+    if kind == BROKER:
+        check_broker(changes)
+        _check_together(name, changes, context)
+    elif kind == METRICS:
+        check_client_metrics(changes)
+    else:
+        after = {**context.broker.state.current.group_configs.get(name, {}), **changes}
+        overridden(groups_of(context).settings, {key: value for key, value in after.items() if value is not None})
     if validate_only:
         return
 
     def change(state: Any) -> None:
+        """What is stored acts (`Broker` watches), before the answer."""
         whole = getattr(state, field)
         held = whole.setdefault(name, {})
         for key, value in changes.items():
@@ -235,6 +252,15 @@ async def _apply(
             del whole[name]
 
     await context.broker.state.change(change)
+
+
+def _check_together(name: str, changes: Mapping[str, str | None], context: Context) -> None:
+    """Raises `InvalidConfig` where what would hold contradicts itself, or a topic's own settings."""
+    engine, state = context.broker.engine, context.broker.state.current
+    after = {**state.broker_configs.get(name, {}), **changes}
+    given = {key: value for key, value in after.items() if value is not None}
+    would_be = msgspec.structs.replace(state, broker_configs={**state.broker_configs, name: given})
+    engine.configs_with(topic_defaults(held(would_be, engine.node_id)))
 
 
 @handles(ApiKey.LIST_CONFIG_RESOURCES, range(2))

@@ -22,7 +22,7 @@ def check_topic(engine: "Engine", name: str, partitions: int, config: Mapping[st
     if name in engine.topics:
         raise TopicExists(f"Topic '{name}' already exists.")
     check_partitions(engine, partitions)
-    return TopicConfig(config, default_values(engine.settings.topic))
+    return TopicConfig(config, default_values(engine.defaults))
 
 
 def check_partitions(engine: "Engine", more: int) -> None:
@@ -35,6 +35,4 @@ def check_partitions(engine: "Engine", more: int) -> None:
 def check_configs(engine: "Engine", name: str, changes: Mapping[str, str | None]) -> None:
     """Raises `InvalidConfig`."""
     after: dict[str, str | None] = {**engine.topics[name].config.given, **changes}
-    TopicConfig(
-        {key: value for key, value in after.items() if value is not None}, default_values(engine.settings.topic)
-    )
+    TopicConfig({key: value for key, value in after.items() if value is not None}, default_values(engine.defaults))

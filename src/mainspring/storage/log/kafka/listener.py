@@ -25,8 +25,8 @@ OPERATIONS_BY_SCOPE: Final = {
 
 
 class Listener:
-    """Makes the protocol of each accepted connection. An address has at most `connections_max_per_ip`; a client that is
-    silent for `connections_max_idle_ms` is cut off."""
+    """Makes the protocol of each accepted connection. There are at most `connections_max`, and `connections_max_per_ip`
+    of an address; a client that is silent for `connections_max_idle_ms` is cut off."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -35,7 +35,7 @@ class Listener:
         self._by_address: Counter[str] = Counter()
         self._sweep: asyncio.TimerHandle | None = None
         self._refused = broker.metrics.counter(
-            "log_kafka_connections_refused", "Connections over the limit of an address"
+            "log_kafka_connections_refused", "Connections over the limit, of an address or of all"
         )
         broker.metrics.gauge("log_kafka_connections", "Open connections of clients", sample=lambda: len(self._open))
 
@@ -44,7 +44,8 @@ class Listener:
 
     def enter(self, connection: Connection, address: str) -> bool:
         """Whether there is room for one more from this address."""
-        if self._by_address[address] >= self._broker.settings.connections_max_per_ip:
+        broker = self._broker
+        if self._by_address[address] >= broker.connections_max_per_ip or len(self._open) >= broker.connections_max:
             self._refused.inc()
             return False
         self._by_address[address] += 1

@@ -24,6 +24,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
     auto_create_topics: bool | None = None
     num_partitions: int = 1
     socket_request_bytes_max: int = FRAME_BYTES_MAX
+    connections_max: int = 2_147_483_647
     connections_max_per_ip: int = 2_147_483_647
     connections_max_idle_ms: int = 600_000
     produces_ahead_max: int = 5

@@ -1,11 +1,12 @@
 """Share groups over the wire: ShareGroupHeartbeat, ShareFetch and ShareAcknowledge (KIP-932)."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from mainspring.storage.log.errors import LogError
-from mainspring.storage.log.groups.errors import GroupError, InvalidRequest
+from mainspring.storage.log.groups.errors import GroupError, InvalidRequest, ShareSessionLimitReached
 from mainspring.storage.log.groups.messages import ShareHeartbeat
 from mainspring.storage.log.groups.share_partition import Acknowledge
 from mainspring.storage.log.groups.shares import CLOSES, OPENS, Given, Session
@@ -44,6 +45,7 @@ async def share_group_heartbeat(request: Any, context: Context) -> Answer:
             )
         )
         if request.member_epoch < 0:
+            context.session.shares.pop((request.group_id, request.member_id), None)
             await shares_of(context).leave(request.group_id, request.member_id)
     except (GroupError, NotAuthorized) as error:
         return {"error_code": error.kafka_code, "error_message": error.detail}
@@ -53,8 +55,7 @@ async def share_group_heartbeat(request: Any, context: Context) -> Answer:
 @handles(ApiKey.SHARE_FETCH, range(1, 3))
 async def share_fetch(request: Any, context: Context) -> Answer:
     """Acknowledges what the request says, then gives what is available."""
-    settings = groups_of(context).settings
-    lock = {"acquisition_lock_timeout_ms": settings.share_record_lock_ms}
+    lock = _lock(request, context)
     renews = given(request, "is_renew_ack", False)
     try:
         check_group(context, request.group_id or "")
@@ -64,8 +65,6 @@ async def share_fetch(request: Any, context: Context) -> Answer:
         found: list[Given] = []
         refused = _refused(session, context)
         if request.share_session_epoch != CLOSES and not renews:
-            group = context.broker.state.current.group_configs.get(request.group_id, {})
-            reset = group.get("share.auto.offset.reset")
             found = await shares_of(context).fetch(
                 request.group_id,
                 request.member_id,
@@ -74,7 +73,6 @@ async def share_fetch(request: Any, context: Context) -> Answer:
                 bytes_max=request.max_bytes,
                 wait_ms=0 if said or refused else ms(request.max_wait),
                 strictly=given(request, "share_acquire_mode", 0) == RECORD_LIMIT,
-                earliest=None if reset is None else reset == "earliest",
             )
         elif request.share_session_epoch == CLOSES:
             await shares_of(context).leave(request.group_id, request.member_id)
@@ -99,7 +97,7 @@ async def share_fetch(request: Any, context: Context) -> Answer:
 
 @handles(ApiKey.SHARE_ACKNOWLEDGE, range(1, 3))
 async def share_acknowledge(request: Any, context: Context) -> Answer:
-    lock = {"acquisition_lock_timeout_ms": groups_of(context).settings.share_record_lock_ms}
+    lock = _lock(request, context)
     try:
         check_group(context, request.group_id or "")
         if request.share_session_epoch == OPENS:
@@ -108,6 +106,7 @@ async def share_acknowledge(request: Any, context: Context) -> Answer:
         shares_of(context).session(request.group_id, request.member_id, request.share_session_epoch, (), ())
         said = await _acknowledge(request, context)
         if request.share_session_epoch == CLOSES:
+            context.session.shares.pop((request.group_id, request.member_id), None)
             await shares_of(context).leave(request.group_id, request.member_id)
     except LogError as error:
         return {"error_code": error.kafka_code, "error_message": error.detail} | lock
@@ -115,6 +114,11 @@ async def share_acknowledge(request: Any, context: Context) -> Answer:
         "error_code": 0,
         "responses": _by_topic({slot: {"error_code": code} for slot, code in said.items()}, context),
     } | lock
+
+
+def _lock(request: Any, context: Context) -> dict[str, Any]:
+    settings = groups_of(context).settings_of(request.group_id or "")
+    return {"acquisition_lock_timeout_ms": settings.share_record_lock_ms}
 
 
 def _check_acknowledgements(request: Any, renews: bool) -> None:
@@ -131,9 +135,16 @@ def _check_acknowledgements(request: Any, renews: bool) -> None:
 def _session(request: Any, context: Context) -> Session:
     slots = [(topic.topic_id, part.partition_index) for topic in request.topics for part in topic.partitions]
     forgotten = [(topic.topic_id, number) for topic in request.forgotten_topics_data for number in topic.partitions]
-    return shares_of(context).session(
-        request.group_id, request.member_id, request.share_session_epoch, slots, forgotten
-    )
+    key = (request.group_id, request.member_id)
+    session = shares_of(context).session(*key, request.share_session_epoch, slots, forgotten)
+    if request.share_session_epoch == OPENS:
+        if len(context.session.shares) >= groups_of(context).settings.share_sessions_max:
+            raise ShareSessionLimitReached
+        # What a member has is given back when its connection ends.
+        context.session.shares[key] = partial(shares_of(context).abandon, *key, session)
+    elif request.share_session_epoch == CLOSES:
+        context.session.shares.pop(key, None)
+    return session
 
 
 async def _acknowledge(request: Any, context: Context) -> dict[Slot, int]:

@@ -8,6 +8,7 @@ from mainspring.storage.log.errors import InvalidConfig, InvalidPartitions, LogE
 from mainspring.storage.log.kafka.acls import CLUSTER_NAME, Operation, Resource
 from mainspring.storage.log.kafka.config_entries import topic_entries
 from mainspring.storage.log.kafka.dry_run import check_partitions, check_topic
+from mainspring.storage.log.kafka.dynamic_configs import layers
 from mainspring.storage.log.kafka.quotas import MUTATION
 from mainspring.storage.log.kafka.refusals import (
     InvalidReplicaAssignment,
@@ -67,9 +68,11 @@ async def _create(asked: Any, context: Context, *, validate_only: bool) -> dict[
 
 
 def _configs(config: Any, context: Context) -> list[dict[str, Any]]:
+    engine = context.broker.engine
+    entries = topic_entries(config, layers(context.broker.state.current, engine.node_id), engine.settings.topic)
     return [
         {"name": one.name, "value": one.value, "config_source": one.source, "read_only": False, "is_sensitive": False}
-        for one in topic_entries(config, context.broker.engine.settings.topic)
+        for one in entries
     ]
 
 
