@@ -4,7 +4,7 @@
 names the ports it needs in its constructor; `core.wiring` passes the adapter that the configuration chose.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -89,6 +89,15 @@ class Database(Protocol):
 
     def watch(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls `callback` on the event loop after commits that emitted to `topic`; gives what ends this."""
+
+    def recent_events(
+        self, offset: int, records_max: int, topics: Collection[str] | None = None
+    ) -> "tuple[list[Record], int] | None":
+        """The first events of these topics (None: of all) past `offset`, and the newest offset of all, from memory.
+
+        None where the memory does not reach back so far, or others commit too: then the rows must be read. What this does
+        not tell yet may already be in the rows, but never an earlier event.
+        """
 
     async def scrub(self) -> bool:
         """Embedded: leaves nothing on the disk of what has been deleted until now, in the file or in its log.

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -67,6 +67,7 @@ class View(Protocol):
 
 
 V = TypeVar("V", bound=View)
+EventsAfter = Callable[[int, Sequence[str], int], Awaitable[tuple[list[Record], int | None, bool]]]
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -159,7 +160,7 @@ class ViewKeeper(Generic[V]):
         goal = (await self._database.read(transactions.mark)).complete
         while True:
             async with self._turn:
-                await self._take_in()
+                await self._take_in(self._log.events_after)
             if self._mark.after >= goal:
                 return
             # PostgreSQL: an older transaction is still running.
@@ -200,7 +201,7 @@ class ViewKeeper(Generic[V]):
             self._check(header)
             if header.mark.after > (await self._database.read(transactions.mark)).complete:
                 raise Unusable("its events are not in this database")
-            _, _, gap = await self._database.read(transactions.next_events, header.mark.after, self._topics, 1)
+            _, _, gap = await self._log.events_after(header.mark.after, self._topics, 1)
             if gap:
                 raise Unusable("later events have been pruned")
             await asyncio.to_thread(self.view.restore, body)
@@ -226,14 +227,12 @@ class ViewKeeper(Generic[V]):
         self._changed = True
         self.rebuilds += 1
 
-    async def _take_in(self) -> None:
+    async def _take_in(self, events_after: EventsAfter) -> None:
         """Applies all that can be read now. For who holds the turn."""
         if self._broken:
             await self._rebuild("the last try failed")
         while True:
-            batch, complete, gap = await self._database.read(
-                transactions.next_events, self._mark.after, self._topics, RECORDS_AT_ONCE
-            )
+            batch, complete, gap = await events_after(self._mark.after, self._topics, RECORDS_AT_ONCE)
             if gap:
                 await self._rebuild("it was so far behind that events have been pruned")
                 continue
@@ -266,7 +265,7 @@ class ViewKeeper(Generic[V]):
             news.clear()
             try:
                 async with self._turn:
-                    await self._take_in()
+                    await self._take_in(self._log.news_after)
             except Exception:
                 if not backoff.failures:
                     _log.exception("view %s cannot follow its events; it tries again", self.name)

@@ -18,6 +18,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase, ValuesBase
 from sqlalchemy.sql.elements import BindParameter
 
+from mainspring.core.database.core_tables import log_records
 from mainspring.core.ports import Row
 
 PLANS_MAX = 4096
@@ -82,11 +83,11 @@ class Plan:
 
     `sql` and `bind(parameters)` go to the driver, unless `expand` is set (an `IN` over a list), which gives both at once.
     `convert` is None where the driver's rows are right as they come. `changes` marks INSERT, UPDATE and DELETE, `kind`
-    says which; `returns` says whether rows come back; `special` that more is needed than to bind and run. `keys` are the
-    parameters that a bare `insert(table)` was compiled for.
+    says which; `returns` says whether rows come back; `outbox` that the outbox's rows must be there; `special` that more is
+    needed than to bind and run. `keys` are the parameters that a bare `insert(table)` was compiled for.
     """
 
-    __slots__ = ("bind", "changes", "convert", "expand", "keys", "kind", "returns", "special", "sql")
+    __slots__ = ("bind", "changes", "convert", "expand", "keys", "kind", "outbox", "returns", "special", "sql")
 
     def __init__(self, statement: Any, dialect: Dialect, keys: Sequence[str] | None) -> None:
         compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=keys, for_executemany=True)
@@ -106,7 +107,8 @@ class Plan:
         else:
             processors = {name: _bind_processor(bind, dialect) for name, bind in binds.items()}
             self.bind = _binder(list(compiled.positiontup or ()), processors, _given_values(binds))
-        self.special = bool(self.expand or self.convert or (self.changes and self.returns))
+        self.outbox = log_records.name in self.sql
+        self.special = bool(self.expand or self.convert or self.outbox or (self.changes and self.returns))
 
 
 class Plans:

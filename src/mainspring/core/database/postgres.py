@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -32,7 +32,7 @@ from mainspring.core.database.postgres_notices import Notices
 from mainspring.core.database.postgres_session import Outcome, Session
 from mainspring.core.database.revisions import Prepared, prepare_postgres
 from mainspring.core.database.watch import Watchers, call_hook
-from mainspring.core.ports import Connection
+from mainspring.core.ports import Connection, Record
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics
 
@@ -168,6 +168,12 @@ class PostgresDatabase:
             prepare_postgres(raw, lambda: psycopg.connect(**self._parameters), name, metadata, folder)
 
         await self._submit(lambda session: session.with_driver(work))
+
+    def recent_events(
+        self, offset: int, records_max: int, topics: Collection[str] | None = None
+    ) -> tuple[list[Record], int] | None:
+        """None: other nodes commit too, so that only the rows tell."""
+        return None
 
     def watch(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:
         """As `SqliteDatabase.watch`; commits of other nodes count as well."""

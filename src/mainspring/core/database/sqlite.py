@@ -10,7 +10,7 @@ are bounded; a full disk refuses only what grows (`sqlite_disk`).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -21,8 +21,10 @@ from mainspring.core.database import core_tables, idempotency
 from mainspring.core.database.compiled import Plans
 from mainspring.core.database.dialects import sqlite_dialect
 from mainspring.core.database.errors import Damaged
+from mainspring.core.database.recent import Recent
 from mainspring.core.database.revisions import Prepared, prepare_sqlite
 from mainspring.core.database.sqlite_disk import Disk
+from mainspring.core.database.sqlite_events import Event
 from mainspring.core.database.sqlite_readers import Reader, Readers
 from mainspring.core.database.sqlite_writer import Alone, Job, Writer
 from mainspring.core.database.watch import Watchers, call_hook
@@ -75,6 +77,8 @@ class SqliteDatabase:
         self._plans = Plans(sqlite_dialect())
         self._watchers = Watchers()
         self.watch = self._watchers.watch
+        self._recent = Recent()
+        self.recent_events = self._recent.after
         self._disk = Disk(self.path, floor_bytes=floor_bytes, ballast_bytes=ballast_bytes, free_bytes=free_bytes)
         self._writer = Writer(self.path, self._plans, self.clock, self._disk, self, deadline_s=write_deadline_s)
         self._prepared = Prepared()
@@ -132,6 +136,15 @@ class SqliteDatabase:
             self._note_damage(error)
             raise
 
+    def read_at_once(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like `read`, without leaving the loop's turn: for an answer that is either at hand or made in another way.
+
+        Raises `Timeout` where it takes longer than a read may on the loop, `Unavailable` where the file is busy.
+        """
+        if not self._running:
+            raise Unavailable("The database is not running")
+        return self._readers.at_once(function, args, kwargs)
+
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self._running:
             raise Unavailable("The database is not running")
@@ -187,9 +200,9 @@ class SqliteDatabase:
             return str(self._damaged)
         return "the disk is nearly full: writes that grow are refused" if self._disk.low else None
 
-    def group(self, jobs: list[Job], seconds: float) -> None:
+    def group(self, jobs: list[Job], seconds: float, first: int | None, events: Sequence[Event]) -> None:
         """Called by the writer's thread: `jobs` are done."""
-        self._on_loop(self._finish, jobs, seconds)
+        self._on_loop(self._finish, jobs, seconds, first, events)
 
     def alone(self, work: Alone, result: Any, error: BaseException | None) -> None:
         """Called by the writer's thread: `work` is done."""
@@ -206,10 +219,12 @@ class SqliteDatabase:
             self._writer.submit(self._handed)
             self._handed = []
 
-    def _finish(self, jobs: list[Job], seconds: float) -> None:
+    def _finish(self, jobs: list[Job], seconds: float, first: int | None, events: Sequence[Event]) -> None:
         self._waiting -= len(jobs)
         self._observe_group(len(jobs))
         self._observe_commit(seconds)
+        if events:
+            self._recent.add(first, events)
         for job in jobs:
             if job.error is None:
                 for hook in job.hooks:
@@ -218,9 +233,8 @@ class SqliteDatabase:
                 self._count_failed(1)
                 if isinstance(job.error, Damaged):
                     self._note_damage(job.error)
-        topics = {topic for job in jobs if job.topics and job.error is None for topic in job.topics}
-        if topics:
-            self._watchers.wake(topics)
+        if events:
+            self._watchers.wake({event[0] for event in events})
         for job in jobs:
             future = job.future
             if not future.done():

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import msgspec
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
 from sqlalchemy import Executable
 
 from mainspring.core.clock import Clock
 from mainspring.core.database.compiled import NONE, ListRows, Plan, Plans
 from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, Timeout, Violation, raise_meaning
+from mainspring.core.database.sqlite_events import Emitted
 from mainspring.core.ports import Row, Rows
 from mainspring.core.problems import StorageFull, Unavailable
 
@@ -31,10 +31,6 @@ CODES = {
     26: "NOTADB",
 }
 """SQLite's primary result codes, https://sqlite.org/rescode.html; the wheel exports only some of them."""
-
-EMIT = "INSERT INTO log_records (topic, key, value, headers, at_us) VALUES (?, ?, ?, ?, ?)"
-
-encode_headers = msgspec.msgpack.Encoder().encode
 
 # For every other kind of value than text and numbers the driver looks for an adapter, and where none is registered for two
 # methods more, which costs 3 µs a value. These give the value itself.
@@ -125,8 +121,9 @@ UNREAD = (dbapi.Cursor, ListRows)
 class SqliteConnection:
     """What a function is given. One object lives as long as its driver connection; `begin_function` starts it afresh.
 
-    `error` is set by the first statement that fails, and every later one is then refused. `kinds` is a set while the disk
-    is nearly full, and then collects which kinds of statement (`insert`, `delete`, …) the function ran.
+    `error` is set by the first statement that fails, and every later one is then refused. `emitted` holds the events of the
+    transaction. `kinds` is a set while the disk is nearly full, and then collects which kinds of statement (`insert`,
+    `delete`, …) the function ran.
     """
 
     dialect = "sqlite"
@@ -134,13 +131,12 @@ class SqliteConnection:
     def __init__(self, raw: Any, plans: Plans, clock: Clock, *, writes: bool) -> None:
         self.error: BaseException | None = None
         self.hooks: list[Callable[[], None]] = []
-        self.topics: set[str] = set()
+        self.emitted = Emitted(raw)
         self.kinds: set[str] | None = None
         self._plans = plans
         self._lookup = plans.get
         self._cursor = raw.cursor
-        self._emit = raw.cursor().execute
-        self._clock = clock
+        self._wall_ns = clock.wall_ns
         self._writes = writes
 
     def begin_function(self) -> None:
@@ -148,8 +144,6 @@ class SqliteConnection:
         self._lookup = self._plans.get if self.kinds is None else self._noting_kinds
         if self.hooks:
             self.hooks = []
-        if self.topics:
-            self.topics = set()
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
         given = NONE if parameters is None else parameters
@@ -175,6 +169,8 @@ class SqliteConnection:
         if plan.expand is not None:
             return sum(self.execute(statement, each).rowcount for each in parameters)
         try:
+            if plan.outbox:
+                self._write_events()
             cursor = self._cursor()
             cursor.executemany(plan.sql, map(plan.bind, parameters))
         except Exception as error:
@@ -193,12 +189,12 @@ class SqliteConnection:
     ) -> None:
         if self.error is not None:
             self._refuse(None)
+        if not self._writes:
+            self._fail(ReadOnly("a read emits nothing"))
         try:
-            packed = encode_headers(headers) if headers else None
-            self._emit(EMIT, (topic, key, value, packed, self._clock.wall_ns() // 1000))
+            self.emitted.emit(topic, value, key, headers, self._wall_ns() // 1000)
         except Exception as error:
             self._fail(error)
-        self.topics.add(topic)
         if self.kinds is not None:
             self.kinds.add("insert")
 
@@ -208,6 +204,8 @@ class SqliteConnection:
         A write's rows are fetched at once, as they are on PostgreSQL: while they are looked through, the function may
         change the table that they come from. SQLite also checks foreign keys only when a statement has finished.
         """
+        if plan.outbox:
+            self._write_events()
         sql, values = plan.expand(given) if plan.expand is not None else (plan.sql, plan.bind(given))
         if not (plan.changes or self._writes):
             lazy: LazyRows = self._cursor(LazyRows if plan.convert is None else ConvertedRows)
@@ -221,6 +219,11 @@ class SqliteConnection:
         if plan.convert is not None:
             rows = [plan.convert(row) for row in rows]
         return ListRows(rows, cursor.rowcount if cursor.description is None else len(rows))
+
+    def _write_events(self) -> None:
+        """Before a statement that reads the outbox, or changes it: what was emitted is there."""
+        if self._writes:
+            self.emitted.write()
 
     def _plan(self, statement: Executable, given: Mapping[str, Any], known: Plan | None) -> Plan:
         plan = self._plans.compile(statement, given) if known is None else self._plans.variant(statement, given)

@@ -8,13 +8,15 @@ costs twice what a small write itself costs, so a group is first run without. Wh
 group is run again with savepoints, as are the next groups, since failures come in series. That is allowed, because a
 function may run more than once.
 
+What the functions of such a group emit becomes rows at its end, all together; where savepoints are taken, with each function.
+
 An interrupt (a deadline) or a full disk ends the whole transaction in SQLite, savepoints and all. Then the others are run
 again without the culprit. When the commit itself fails, each is run alone, so that the culprit is known.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
@@ -27,6 +29,7 @@ from mainspring.core.database.compiled import Plans, function_name, refuse_rows
 from mainspring.core.database.errors import Timeout
 from mainspring.core.database.sqlite_connection import UNREAD, SqliteConnection, open_connection, translated
 from mainspring.core.database.sqlite_disk import Disk
+from mainspring.core.database.sqlite_events import REFUSALS, Event
 from mainspring.core.problems import StorageFull
 
 logger = logging.getLogger(__name__)
@@ -57,7 +60,7 @@ On a disk that is nearly full, after every group, so that the log is written fro
 class Job:
     """One call of `write`, and what came of it."""
 
-    __slots__ = ("args", "error", "function", "future", "hooks", "kwargs", "result", "topics")
+    __slots__ = ("args", "error", "function", "future", "hooks", "kwargs", "result")
 
     def __init__(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], future: Any
@@ -69,7 +72,6 @@ class Job:
         self.result: Any = None
         self.error: BaseException | None = None
         self.hooks: Iterable[Callable[[], None]] = ()
-        self.topics: Iterable[str] = ()
 
 
 class Alone:
@@ -89,8 +91,11 @@ class Stop:
 class Answers(Protocol):
     """Where the thread leaves what it has done."""
 
-    def group(self, jobs: list[Job], seconds: float) -> None:
-        """These are durable, or have failed; `seconds` is from the first function's start to the end of the commit."""
+    def group(self, jobs: list[Job], seconds: float, first: int | None, events: Sequence[Event]) -> None:
+        """These are durable, or have failed; `seconds` is from the first function's start to the end of the commit.
+
+        `events` are what was emitted, whose offsets begin with `first` (None: they are not one after the other).
+        """
 
     def alone(self, work: Alone, result: Any, error: BaseException | None) -> None: ...
 
@@ -111,6 +116,7 @@ class Writer:
         self._queue: SimpleQueue[list[Job] | Alone | Stop] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._careful_groups = 0
+        self._settles_each = False
         self._one_by_one = 0
         self._unlooked_jobs = 0
         self._named: dict[str, float] = {}
@@ -181,12 +187,14 @@ class Writer:
             self._execute("BEGIN IMMEDIATE")
         except dbapi.Error as error:
             return self._fail(group, jobs, error)
+        emitted = self._connection.emitted
         try:
             ran, culprit = self._call_each(group, started, careful, measured)
             if culprit is None:
                 self._deadline = float("inf")
+                emitted.write()
                 self._execute("COMMIT")
-        except dbapi.Error as error:
+        except REFUSALS as error:
             self._roll_back()
             if self._met_full(error):
                 return jobs
@@ -195,13 +203,13 @@ class Writer:
             self._one_by_one = len(group)
             return jobs
         if culprit is None:
-            self._answers.group(group[:ran], perf_counter() - started)
+            self._answers.group(group[:ran], perf_counter() - started, emitted.first, emitted.events)
             return jobs[ran:]
         alone = len(group) == 1
         if not alone:
             self._careful_groups = CAREFUL_GROUPS
         if self._is_final(culprit, alone=alone, careful=careful):
-            self._answers.group([culprit], perf_counter() - started)
+            self._answers.group([culprit], perf_counter() - started, None, ())
             return [job for job in jobs if job is not culprit]
         return jobs
 
@@ -209,8 +217,12 @@ class Writer:
         """Calls each function; gives how many ran, and the job that ended the transaction for all, if one did."""
         now = started
         ran = 0
+        emitted = self._connection.emitted
+        emitted.begin()
+        self._settles_each = careful or len(group) == 1
         for job in group:
             self._deadline = now + self._deadline_s
+            before_job = len(emitted.events)
             if careful:
                 self._execute("SAVEPOINT job")
             if measured:
@@ -223,6 +235,7 @@ class Writer:
                     return ran, job
                 self._deadline = float("inf")
                 self._execute("ROLLBACK TO job")
+                emitted.forget_after(before_job)
             if careful:
                 self._execute("RELEASE job")
             ran += 1
@@ -248,13 +261,14 @@ class Writer:
                 raise connection.error
             if isinstance(result, UNREAD):
                 refuse_rows(job.function)
+            if self._settles_each:
+                connection.emitted.write()
         except BaseException as error:  # whatever it was belongs to the caller, not to this thread
             job.error = translated(error)
             return
         job.result = result
         job.error = None
         job.hooks = connection.hooks
-        job.topics = connection.topics
 
     def _call_measured(self, job: Job) -> None:
         """Like `_call`, where the disk is nearly full: fails what grows the file, or would soon.
@@ -291,7 +305,7 @@ class Writer:
     def _fail(self, group: list[Job], jobs: list[Job], error: Exception) -> list[Job]:
         for job in group:
             job.error = translated(error)
-        self._answers.group(group, 0.0)
+        self._answers.group(group, 0.0, None, ())
         return jobs[len(group) :]
 
     def _roll_back(self) -> None:

@@ -15,7 +15,7 @@ from mainspring.core.database.watch import EVERY_TOPIC
 from mainspring.core.outbox import pruning, transactions
 from mainspring.core.outbox.consumer import OutboxConsumer
 from mainspring.core.outbox.pruning import Retention
-from mainspring.core.ports import Database, Position
+from mainspring.core.ports import Database, Position, Record
 from mainspring.core.problems import Problem, Unavailable
 from mainspring.core.telemetry import Metrics
 
@@ -128,6 +128,27 @@ class OutboxLog:
     def follow_all(self) -> tuple[asyncio.Event, Callable[[], None]]:
         """As `follow`, for events of whatever topic."""
         return self._listen([EVERY_TOPIC])
+
+    async def events_after(
+        self, offset: int, topics: Sequence[str], records_max: int
+    ) -> tuple[list[Record], int | None, bool]:
+        """For one who keeps a position of its own: see `transactions.next_events`."""
+        return await self._database.read(transactions.next_events, offset, topics, records_max)
+
+    async def news_after(
+        self, offset: int, topics: Sequence[str], records_max: int
+    ) -> tuple[list[Record], int | None, bool]:
+        """Like `events_after`, from memory where it reaches back so far; what was committed just now may not be there yet."""
+        recent = self._database.recent_events(offset, records_max, topics)
+        if recent is None:
+            return await self.events_after(offset, topics, records_max)
+        records, newest = recent
+        return records, None if len(records) >= records_max else max(offset, newest), False
+
+    async def everything_after(self, offset: int, records_max: int) -> list[Record]:
+        """The first final records past this offset, of whatever topic; at least one where there is news of one."""
+        recent = self._database.recent_events(offset, records_max)
+        return recent[0] if recent else await self._database.read(transactions.everything_after, offset, records_max)
 
     async def history(self) -> int:
         """The number that names this database's history of offsets; another one after a restore."""

@@ -184,7 +184,7 @@ class Relay:
     async def _relay_some(self) -> int:
         """One turn; gives how many events it passed."""
         async with self._turn:
-            batch = await self._database.read(transactions.everything_after, self._position, RECORDS_AT_ONCE)
+            batch = await self._outbox.everything_after(self._position, RECORDS_AT_ONCE)
             if not batch:
                 return 0
             by_topic: dict[str, list[Record]] = {}
