@@ -298,6 +298,24 @@ async def test_hooks_run_once_after_the_commit_and_before_the_answer(shelves: Da
     assert sorted(seen) == ["a", "b", "e"]
 
 
+async def test_a_hook_belongs_to_its_function_and_not_to_the_one_before_it(shelves: Database) -> None:
+    seen: list[str] = []
+
+    def with_hook(connection: Connection, code: str) -> None:
+        connection.after_commit(lambda: seen.append(code))
+        add(connection, code)
+
+    for _ in range(2):  # a failure makes the next groups be run with savepoints
+        work = [
+            shelves.write(count),
+            shelves.write(with_hook, "a"),
+            shelves.write(count),
+            shelves.write(with_hook, "a"),
+        ]
+        results = await asyncio.gather(*work, return_exceptions=True)
+        assert seen == ["a"], results
+
+
 async def test_a_hook_that_raises_hurts_nobody(shelves: Database) -> None:
     def add_with_bad_hook(connection: Connection) -> str:
         connection.after_commit(lambda: 1 // 0)  # type: ignore[arg-type]

@@ -268,7 +268,7 @@ class Writer:
             return
         job.result = result
         job.error = None
-        job.hooks = connection.hooks
+        job.hooks = connection.hooks or ()  # an empty list would be the next function's too
 
     def _call_measured(self, job: Job) -> None:
         """Like `_call`, where the disk is nearly full: fails what grows the file, or would soon.
