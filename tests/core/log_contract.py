@@ -368,7 +368,7 @@ class TransactionalLogContract:
         with pytest.raises(LookupError):
             await copy(3)
         await copy(None)
-        async with reading(world.log.consumer("check", [target])) as consumer:
+        async with reading(world.log.consumer(world.group + "-check", [target])) as consumer:
             assert values(await read(consumer, 10)) == [b"%d" % n for n in range(10)]
 
     async def test_whoever_takes_an_id_fences_its_last_holder(self, world: World) -> None:
@@ -385,3 +385,89 @@ class TransactionalLogContract:
             await is_fenced()
         async with reading(world.consumer()) as consumer:
             assert values(await read(consumer, 2)) == [b"before", b"new"]
+
+
+class ReadingLogContract:
+    """Logs of which a partition can be read without a group."""
+
+    async def test_a_reader_begins_where_it_is_told_and_waits_at_the_end(self, world: World) -> None:
+        await world.split(2)
+        for n in range(5):
+            await world.log.append(world.topic, b"%d" % n, b"key", [("name", b"x")], partition=1)
+        reader = world.log.reader(world.topic, 1, 2, batch_records_max=2)
+        try:
+            batch = await next_batch(reader)
+            assert values(batch) == [b"2", b"3"] and reader.offset == 4
+            assert [(one.partition, one.key, one.headers) for one in batch] == [(1, b"key", (("name", b"x"),))] * 2
+            assert values(await next_batch(reader)) == [b"4"]
+            waiting = asyncio.ensure_future(next_batch(reader))
+            await asyncio.sleep(0)
+            await world.log.append(world.topic, b"5", partition=1)
+            assert values(await waiting) == [b"5"]
+        finally:
+            reader.close()
+        assert [batch async for batch in reader] == []
+
+    async def test_a_reader_beyond_the_end_waits_for_the_record_that_it_asked_for(self, world: World) -> None:
+        await world.split(1)
+        await world.log.append(world.topic, b"0")
+        reader = world.log.reader(world.topic, 0, 3)
+        waiting = asyncio.ensure_future(next_batch(reader))
+        try:
+            for n in range(1, 5):
+                await world.log.append(world.topic, b"%d" % n)
+            assert (await waiting)[0].value == b"3"
+        finally:
+            reader.close()
+
+    async def test_a_reader_sees_nothing_of_a_transaction_until_it_commits(self, world: World) -> None:
+        await world.split(1)
+        async with world.log.transaction(world.group) as transaction:
+            await transaction.append(world.topic, b"never")
+            await transaction.abort()
+        dirty = world.log.reader(world.topic, isolation="read_uncommitted")
+        clean = world.log.reader(world.topic)
+        try:
+            assert values(await next_batch(dirty)) == [b"never"]
+            waiting = asyncio.ensure_future(next_batch(clean))
+            async with world.log.transaction(world.group) as transaction:
+                await transaction.append(world.topic, b"once")
+                assert values(await next_batch(dirty)) == [b"once"]
+                assert not waiting.done()
+            assert values(await waiting) == [b"once"]
+        finally:
+            dirty.close()
+            clean.close()
+
+
+class SharingLogContract:
+    """Logs that are queues as well."""
+
+    async def test_each_record_goes_to_one_member_until_it_is_accepted(self, world: World) -> None:
+        await world.split(1)
+        await world.log.append_many(world.topic, [(None, b"%d" % n) for n in range(6)])
+        done: list[bytes] = []
+        async with reading(world.log.share(world.group, [world.topic], batch_records_max=4)) as member:
+            batch = await next_batch(member)
+            assert [one.record.value for one in batch] == [b"0", b"1", b"2", b"3"]
+            assert [one.deliveries for one in batch] == [1] * 4
+            await member.accept(batch[0], batch[1])
+            await member.reject(batch[2])
+            await member.release(batch[3])
+            done += [b"0", b"1"]
+            while len(done) < 5:
+                for one in await next_batch(member):
+                    if one.deliveries == 1 and one.record.value == b"5":
+                        continue  # nothing is said of it, so it comes again
+                    assert one.deliveries == (2 if one.record.value in (b"3", b"5") else 1)
+                    await member.accept(one)
+                    done.append(one.record.value)
+        assert sorted(done) == [b"0", b"1", b"3", b"4", b"5"], "each once, and what was rejected never again"
+
+    async def test_what_a_member_holds_when_it_leaves_goes_to_the_next(self, world: World) -> None:
+        await world.split(1)
+        await world.log.append(world.topic, b"job")
+        for deliveries in (1, 2):
+            async with reading(world.log.share(world.group, [world.topic])) as member:
+                [one] = await next_batch(member)
+                assert (one.record.value, one.deliveries) == (b"job", deliveries)

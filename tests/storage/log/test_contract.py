@@ -11,7 +11,15 @@ import pytest
 
 from mainspring.core.clock import SystemClock
 from mainspring.storage.log.service import Log
-from tests.core.log_contract import LogContract, PartitionedLogContract, TransactionalLogContract, World, tables
+from tests.core.log_contract import (
+    LogContract,
+    PartitionedLogContract,
+    ReadingLogContract,
+    SharingLogContract,
+    TransactionalLogContract,
+    World,
+    tables,
+)
 
 
 @pytest.fixture
@@ -37,4 +45,6 @@ async def world(database: Any, tmp_path: Path) -> AsyncIterator[World]:
     await made.log.stop()
 
 
-class TestLog(LogContract, PartitionedLogContract, TransactionalLogContract): ...
+class TestLog(
+    LogContract, PartitionedLogContract, TransactionalLogContract, ReadingLogContract, SharingLogContract
+): ...

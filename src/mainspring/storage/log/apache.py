@@ -13,10 +13,9 @@ librdkafka has threads of its own; each client here is used from one thread, and
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
@@ -29,19 +28,16 @@ from mainspring.core.outbox import commits
 from mainspring.core.outbox.commits import NOWHERE
 from mainspring.core.outbox.relay import Item
 from mainspring.core.ports import Database, Position, Record
-from mainspring.core.problems import Problem, Unavailable
+from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics
-from mainspring.storage.log.apache_consumer import KafkaConsumer, as_record
-from mainspring.storage.log.errors import InvalidTopic, MessageTooLarge, UnknownPartition
+from mainspring.storage.log.apache_client import ANSWER_S, BATCH_BYTES_MAX, Worker, as_record, meaning, settings_of
+from mainspring.storage.log.apache_consumer import KafkaConsumer
+from mainspring.storage.log.apache_reader import KafkaReader
+from mainspring.storage.log.apache_share import KafkaShareConsumer
+from mainspring.storage.log.apache_transaction import KafkaTransaction
 from mainspring.storage.log.positions import Owned
 from mainspring.storage.log.reader import Isolation
 
-T = TypeVar("T")
-
-ANSWER_S = 30.0
-"""How long a broker may take: then what was asked raises `Unavailable`."""
-
-BATCH_BYTES_MAX = 1_000_000
 RECORD_BYTES_AROUND = 200
 FETCH_RECORDS = 500
 POLL_S = 0.1
@@ -62,11 +58,12 @@ class KafkaLog:
     ) -> None:
         self.clock, self.database = clock, database
         self.settings = settings_of(address)
-        self._consumers: set[KafkaConsumer] = set()
+        self._consumers: set[KafkaConsumer | KafkaShareConsumer] = set()
+        self._readers: set[KafkaReader] = set()
         self._known: set[str] = set()
         self._producer: Producer
-        self._admin: AdminClient
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-log")
+        self.admin: AdminClient
+        self._worker = Worker("kafka-log")
         self._relay: Producer | None = None
         self._poller: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -87,19 +84,21 @@ class KafkaLog:
                 "message.max.bytes": BATCH_BYTES_MAX,
             }
         )
-        self._admin = AdminClient(self.settings)
+        self.admin = AdminClient(self.settings)
         self._poller = threading.Thread(target=self._poll, name="kafka-log-answers", daemon=True)
         self._poller.start()
 
     async def stop(self) -> None:
-        """Ends every consumer's iterator, and waits for what is on its way."""
+        """Ends every iterator, and waits for what is on its way."""
+        for reader in tuple(self._readers):
+            reader.close()
         for consumer in tuple(self._consumers):
             await consumer.close()
         await asyncio.to_thread(self._producer.flush, ANSWER_S)
         self._stopping.set()
         if self._poller is not None:
             await asyncio.to_thread(self._poller.join)
-        self._thread.shutdown(wait=False)
+        self._worker.end()
 
     # The port
 
@@ -146,9 +145,49 @@ class KafkaLog:
         self._consumers.add(consumer)
         return consumer
 
-    def forget(self, consumer: KafkaConsumer) -> None:
-        """A consumer has closed."""
-        self._consumers.discard(consumer)
+    def reader(
+        self,
+        topic: str,
+        partition: int = 0,
+        offset: int = 0,
+        *,
+        isolation: Isolation = "read_committed",
+        batch_records_max: int = 500,
+    ) -> KafkaReader:
+        """Reads one partition without a group, and waits for what comes; its first batch may raise `UnknownPartition`."""
+        reader = KafkaReader(self, topic, partition, offset, isolation, batch_records_max)
+        self._readers.add(reader)
+        return reader
+
+    def share(self, group: str, topics: Sequence[str], batch_records_max: int = 500) -> KafkaShareConsumer:
+        """See `Log.share` in `service`. Needs Kafka 4.2 or newer; its records cannot be renewed."""
+        if not group or not topics or batch_records_max < 1:
+            raise ValueError("a consumer needs a group, a topic, and batches of at least one record")
+        consumer = KafkaShareConsumer(self, group, topics, batch_records_max)
+        self._consumers.add(consumer)
+        return consumer
+
+    @asynccontextmanager
+    async def transaction(self, id: str) -> AsyncIterator[KafkaTransaction]:
+        """See `Log.transaction` in `service`."""
+        transaction = KafkaTransaction(self, id)
+        try:
+            await transaction.begin()
+            try:
+                yield transaction
+            except BaseException:
+                await transaction.give_up()
+                raise
+            await transaction.commit()
+        finally:
+            transaction.close()
+
+    def forget(self, consumer: KafkaConsumer | KafkaShareConsumer | KafkaReader) -> None:
+        """It has closed."""
+        if isinstance(consumer, KafkaReader):
+            self._readers.discard(consumer)
+        else:
+            self._consumers.discard(consumer)
 
     async def make(self, topics: Sequence[str]) -> None:
         """Makes the topics that are missing, with one partition."""
@@ -175,7 +214,7 @@ class KafkaLog:
                 "transaction.timeout.ms": 60_000,
             }
         )
-        await self._call(producer.init_transactions, ANSWER_S)
+        await self._worker.call(producer.init_transactions, ANSWER_S)
         self._relay = producer
 
     def unfit(self, topic: str, records: Sequence[Record]) -> dict[int, str]:
@@ -195,7 +234,7 @@ class KafkaLog:
             raise Unavailable("the relay has not taken over")
         for topic in items:
             await self._make(topic)
-        return await self._call(self._relay_all, producer, items)
+        return await self._worker.call(self._relay_all, producer, items)
 
     def _relay_all(self, producer: Producer, items: Mapping[str, Sequence[Item]]) -> dict[Owned, int]:
         ends: dict[Owned, int] = {}
@@ -227,12 +266,12 @@ class KafkaLog:
         return ends
 
     async def partitions(self, topic: str) -> int:
-        described = await self._call(self._admin.list_topics, topic, ANSWER_S)
+        described = await self._worker.call(self.admin.list_topics, topic, ANSWER_S)
         found = described.topics.get(topic)
         return len(found.partitions) if found is not None and found.error is None else 0
 
     async def fetch(self, topic: str, partition: int, offset: int) -> list[Record]:
-        return await self._call(self._fetch, topic, partition, offset)
+        return await self._worker.call(self._fetch, topic, partition, offset)
 
     def _fetch(self, topic: str, partition: int, offset: int) -> list[Record]:
         consumer = Consumer(
@@ -267,7 +306,7 @@ class KafkaLog:
         if topic in self._known:
             return
         if not await self.partitions(topic):
-            future = self._admin.create_topics([NewTopic(topic, 1, -1)], operation_timeout=ANSWER_S)[topic]
+            future = self.admin.create_topics([NewTopic(topic, 1, -1)], operation_timeout=ANSWER_S)[topic]
             try:
                 await asyncio.wrap_future(future)
             except KafkaException as error:
@@ -315,15 +354,6 @@ class KafkaLog:
         self.sent += sending.count
         return positions
 
-    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Calls something that waits for the brokers, in the one thread for that."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-        except KafkaException as error:
-            raise meaning(error) from error
-        except BufferError as error:
-            raise Unavailable("more waits for Kafka than may wait") from error
-
     def _poll(self) -> None:
         while not self._stopping.is_set():
             self._producer.poll(POLL_S)
@@ -361,31 +391,3 @@ class _Sending:
             self.done.set_exception(KafkaException(self._error))
         else:
             self.done.set_result(self._positions)
-
-
-def settings_of(address: str) -> dict[str, Any]:
-    """librdkafka's settings for `kafka://[user:password@]host:port[,…][?setting=value&…]`. Raises `ValueError`."""
-    parts = urlsplit(address)
-    login, _, servers = parts.netloc.rpartition("@")
-    if parts.scheme != "kafka" or not servers:
-        raise ValueError("the address of a Kafka is written kafka://host:port")
-    settings: dict[str, Any] = {"bootstrap.servers": servers, "client.id": "mainspring", "log_level": 2}
-    if login:
-        user, _, password = login.partition(":")
-        settings |= {"sasl.username": unquote(user), "sasl.password": unquote(password), "sasl.mechanism": "PLAIN"}
-        settings["security.protocol"] = "SASL_PLAINTEXT"
-    return settings | dict(parse_qsl(parts.query))
-
-
-def meaning(error: KafkaException) -> Problem:
-    """What a caller can do about it."""
-    found = error.args[0]
-    text = found.str() if isinstance(found, KafkaError) else str(found)
-    code = found.code() if isinstance(found, KafkaError) else None
-    if code in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
-        return MessageTooLarge(text)
-    if code == KafkaError.TOPIC_EXCEPTION:
-        return InvalidTopic(text)
-    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
-        return UnknownPartition(text)
-    return Unavailable(f"Kafka: {text}")

@@ -8,23 +8,20 @@ than `max.poll.interval.ms`. Where positions live in the database they are the t
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from mainspring.core.outbox.commits import NOWHERE
 from mainspring.core.ports import Connection, Record
-from mainspring.core.problems import Unavailable
-from mainspring.storage.log.groups.errors import IllegalGeneration
+from mainspring.storage.log.apache_client import Worker, as_record
 from mainspring.storage.log.positions import InHand, Owned
 from mainspring.storage.log.reader import Isolation
 
 if TYPE_CHECKING:
     from mainspring.storage.log.apache import KafkaLog
 
-T = TypeVar("T")
 Callback = Callable[[Collection[Owned]], Awaitable[object]]
 
 WAIT_S = 0.25
@@ -35,13 +32,6 @@ SESSION_MS = 15_000
 
 CALLBACK_S = 240.0
 """How long a hand-over may wait for the callbacks; less than Kafka's `max.poll.interval.ms`."""
-
-FENCED = {
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.FENCED_INSTANCE_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-}
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +60,7 @@ class KafkaConsumer:
         self._mirror: dict[Owned, int] = {}
         self._closed = False
         self._consumer: Consumer | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"kafka-{group}")
+        self._worker = Worker(f"kafka-{group}")
         self._loop: asyncio.AbstractEventLoop
 
     @property
@@ -91,7 +81,7 @@ class KafkaConsumer:
             if self._seeks:
                 await self._go()
             if not self._read and not self._closed:
-                await self._call(self._take)
+                await self._worker.call(self._take)
             if self._read and not self._closed:
                 batch = self._read[: self._records_max]
                 self._hand.take({(record.topic, record.partition): record.offset + 1 for record in batch})
@@ -104,9 +94,8 @@ class KafkaConsumer:
             assert self._log.database is not None
             await self._log.database.write(self.commit_in)
         elif ends := self._hand.ends:
-            await self._call(self._commit, ends)
-            self._passed(ends)
-            self._hand.put_back()
+            await self._worker.call(self._commit, ends)
+            self.passed(ends)
 
     def commit_in(self, connection: Connection) -> bool:
         return self._hand.commit_in(connection)
@@ -122,10 +111,29 @@ class KafkaConsumer:
         self._hand.put_back()
         if self._consumer is not None:
             if self._mirror:
-                await self._call(self._follow_database)
-            await self._call(self._consumer.close)
-        self._thread.shutdown(wait=False)
+                await self._worker.call(self._follow_database)
+            await self._worker.call(self._consumer.close)
+        self._worker.end()
         self._log.forget(self)
+
+    # For a transaction that commits this consumer's offsets
+
+    @property
+    def ends(self) -> Mapping[Owned, int]:
+        """The offsets after the batch in hand."""
+        return self._hand.ends
+
+    async def metadata(self) -> Any:
+        """Which member of the group this is, as a producer says it to Kafka."""
+        assert self._consumer is not None
+        return await self._worker.call(self._consumer.consumer_group_metadata)
+
+    def passed(self, ends: Mapping[Owned, int]) -> None:
+        """The group's positions have moved to these offsets."""
+        self._passed(ends)
+        self._hand.put_back()
+
+    # The group
 
     async def _join(self) -> None:
         await self._log.make(self.topics)
@@ -147,15 +155,6 @@ class KafkaConsumer:
         self._consumer.subscribe(
             list(self.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lose
         )
-
-    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-        except KafkaException as error:
-            found = error.args[0]
-            if found.code() in FENCED:
-                raise IllegalGeneration(found.str()) from error
-            raise Unavailable(f"Kafka: {found.str()}") from error
 
     # In the thread
 
@@ -247,7 +246,7 @@ class KafkaConsumer:
         assert self._consumer is not None
         for (topic, partition), offset in seeks.items():
             if (topic, partition) in self._owned:
-                await self._call(self._consumer.seek, KafkaPartition(topic, partition, offset))
+                await self._worker.call(self._consumer.seek, KafkaPartition(topic, partition, offset))
 
     def _stored(self, ends: Mapping[Owned, int]) -> None:
         """A transaction of the database has moved these positions."""
@@ -256,12 +255,3 @@ class KafkaConsumer:
 
     def _passed(self, ends: Mapping[Owned, int]) -> None:
         self._read = [record for record in self._read if record.offset >= ends.get((record.topic, record.partition), 0)]
-
-
-def as_record(message: Any) -> Record:
-    """A message as the port has it; a tombstone is a record with an empty value."""
-    kind, at_ms = message.timestamp()
-    headers = tuple((name, value or b"") for name, value in message.headers() or ())
-    at_us = 0 if kind == TIMESTAMP_NOT_AVAILABLE else at_ms * 1000
-    value = message.value() or b""
-    return Record(message.topic(), message.partition(), message.offset(), message.key(), value, headers, at_us)

@@ -19,7 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 from mainspring.core.outbox import commits
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Problem
-from mainspring.storage.log.apache import ANSWER_S, settings_of
+from mainspring.storage.log.apache_client import ANSWER_S, settings_of
 from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.positions import Owned
 from mainspring.storage.log.reader import read_some
