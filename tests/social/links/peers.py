@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 from tests.needs import missing, need_module
@@ -33,6 +34,20 @@ def python_packages(*requirements: str) -> Path:
         _run(["env/bin/python", "-m", "pip", "install", "--quiet", *requirements], folder)
 
     return _installed("py-" + "-".join(requirements).replace("==", "-"), install) / "env" / "bin" / "python"
+
+
+def locked_python(name: str, requirements: Path) -> Path:
+    """The Python of an environment that holds what `requirements` pins, by hash, and nothing of ours."""
+
+    def install(folder: Path) -> None:
+        _run([sys.executable, "-m", "venv", "env"], folder)
+        _run(
+            ["env/bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", requirements.resolve()],
+            folder,
+        )
+
+    pinned = sha256(requirements.read_bytes()).hexdigest()[:12]
+    return _installed(f"py-{name}-{pinned}", install) / "env" / "bin" / "python"
 
 
 def run_node(script: str, folder: Path, *arguments: str) -> str:

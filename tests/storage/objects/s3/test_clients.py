@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from tests.needs import need_module, need_program
-from tests.social.links.peers import npm_package, run_node
+from tests.needs import REPOSITORY, need_module, need_program
+from tests.social.links.peers import locked_python, npm_package, run_node
 from tests.storage.objects.s3.running import Running, aside
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * (11 * MIB // 256)
 KEYS = 1_100
 SDK_VERSION = "3.1175.0"
+S3FS = REPOSITORY / "tests" / "peers" / "s3fs"
 
 
 def run(*words: str, environment: dict[str, str] | None = None, folder: Path | None = None) -> str:
@@ -322,6 +323,29 @@ async def test_two_writers_of_a_delta_table_lose_no_commit(running: Running) -> 
     assert sorted((one["writer"], one["number"]) for one in rows) == sorted(
         [(0, 0), *((writer, number) for writer in (1, 2) for number in range(8))]
     )
+
+
+async def test_s3fs(running: Running, tmp_path: Path) -> None:
+    """Its aiobotocore pins another botocore than boto3 wants, so it has an environment of its own."""
+    python = await aside(locked_python, "s3fs", S3FS / "requirements.txt")
+    await aside(lambda: running.client().create_bucket(Bucket="filled"))
+    await filled(running, "filled")
+    words = (str(python), str(S3FS / "tour.py"), running.address, running.access_key, running.secret_key)
+    seen = json.loads(await aside(lambda: run(*words, environment=environment(running, tmp_path))))
+    assert await aside(run, need_program("curl"), "-sf", seen.pop("url")) == "hello"
+    assert seen == {
+        "parts": True,
+        "etag": seen["etag"],
+        "range": "ell",
+        "listed": KEYS,
+        "folders": ["s3fs/a b", "s3fs/parts"],
+        "copied": len(BODY),
+        "condition": "PreconditionFailed",
+        "kept": len(BODY),
+        "versions": ["two", "one"],
+        "left": ["s3fs/a b", "s3fs/kept"],
+    }
+    assert seen["etag"].endswith('-3"')
 
 
 JAVASCRIPT = """
