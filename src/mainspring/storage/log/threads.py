@@ -1,4 +1,8 @@
-"""What drives a directory's writer: a thread of its own, or the event loop itself where a simulation must repeat itself."""
+"""What drives a directory's writer: a thread of its own, or the event loop itself where a simulation must repeat itself.
+
+Both are handed what came in one turn of the event loop at its end, together: a thread that is woken for each small append takes
+the interpreter from the loop each time, and commits one append where it could have committed hundreds.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +21,61 @@ from .writer import COMMIT_APPENDS_MAX, SYNCS_AT_ONCE, Job, Writer
 T = TypeVar("T")
 
 
-class ThreadedWriter(Writer):
+HAND_OVER_BYTES = 64 << 10
+"""What is larger is worth a turn of the thread by itself: the loop then goes on while it is written."""
+
+
+class _Queued(Writer):
+    """A writer with a queue, which `_hand_over` gives to whoever does its work. Used from the event loop."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._given: deque[Appending | Job] = deque()
+        self._given_bytes = 0
+
+    def put(self, appending: Appending) -> None:
+        self._give(appending)
+        self._given_bytes += len(appending.data)
+
+    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Runs `function` after everything that was put before; its result on the loop."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._give(Job(function, args, done))
+        return done
+
+    def tell(self, function: Callable[..., object], *args: Any) -> None:
+        """Runs `function` some time after what was put before, where nobody waits: an error is logged."""
+        self._give(Job(function, args, None))
+
+    def _give(self, item: Appending | Job) -> None:
+        if not self._given:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._given.append(item)
+
+    def _hand_over(self) -> None:
+        raise NotImplementedError
+
+
+class ThreadedWriter(_Queued):
     """A writer in its own thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._queue: SimpleQueue[Appending | Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[deque[Appending | Job] | None] = SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None
         self._trimming: tuple[Trimming, Future[None]] | None = None
         self._thread = Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def put(self, appending: Appending) -> None:
-        self._queue.put(appending)
+        super().put(appending)
+        if self._given_bytes >= HAND_OVER_BYTES:
+            self._hand_over()
 
-    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        """Runs `function` after everything that was put before; its result on the loop."""
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(Job(function, args, done))
-        return done
-
-    def tell(self, function: Callable[..., object], *args: Any) -> None:
-        """Runs `function` some time after what was put before, where nobody waits: an error is logged."""
-        self._queue.put(Job(function, args, None))
+    def _hand_over(self) -> None:
+        if self._given:
+            self._queue.put(self._given)
+            self._given, self._given_bytes = deque(), 0
 
     async def stop(self) -> None:
         """Ends the thread after everything that was put before."""
@@ -65,7 +101,7 @@ class ThreadedWriter(Writer):
         work = self._begin_trimming()
         done = self._threads().submit(work.run, self.files)
         self._trimming = (work, done)
-        done.add_done_callback(lambda _: self.tell(self._end_trimming))
+        done.add_done_callback(lambda _: self._queue.put(deque([Job(self._end_trimming, (), None)])))
 
     def _end_trimming(self) -> None:
         if self._trimming is not None:
@@ -75,49 +111,21 @@ class ThreadedWriter(Writer):
 
     def _run(self) -> None:
         queue = self._queue
-        items: deque[Appending | Job] = deque()
-        while True:
-            item = queue.get()
-            if item is None:
-                return
-            items.append(item)
-            for _ in range(min(queue.qsize(), COMMIT_APPENDS_MAX)):
-                item = queue.get()
-                if item is None:
+        while (items := queue.get()) is not None:
+            while len(items) < COMMIT_APPENDS_MAX and queue.qsize():
+                more = queue.get()
+                if more is None:
                     self.work(items)
                     return
-                items.append(item)
+                items += more
             self.work(items)
 
 
-class InlineWriter(Writer):
-    """A writer without a thread, which works at the loop's next turn: for a simulation that must repeat itself."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._items: deque[Appending | Job] = deque()
-        self._scheduled = False
-
-    def put(self, appending: Appending) -> None:
-        self._push(appending)
-
-    def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._push(Job(function, args, done))
-        return done
-
-    def tell(self, function: Callable[..., object], *args: Any) -> None:
-        self._push(Job(function, args, None))
+class InlineWriter(_Queued):
+    """A writer without a thread, which works at the end of the loop's turn: for a simulation that must repeat itself."""
 
     async def stop(self) -> None:
         await self.call(self.close)
 
-    def _push(self, item: Appending | Job) -> None:
-        self._items.append(item)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._scheduled = False
-        self.work(self._items)
+    def _hand_over(self) -> None:
+        self.work(self._given)

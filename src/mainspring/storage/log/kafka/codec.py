@@ -25,8 +25,8 @@ _SHORT = struct.Struct(">h")
 _LONG = struct.Struct(">i")
 _MILLISECOND = timedelta(milliseconds=1)
 _API_VERSIONS = 18
-_FLEXIBLE_FROM = {0: 9, 1: 12, _API_VERSIONS: 3}
-"""Of the keys that are read without kio."""
+_FLEXIBLE_FROM = {0: 9, _API_VERSIONS: 3}
+"""Of Produce and ApiVersions, which are read without kio."""
 
 
 class Malformed(Exception):
