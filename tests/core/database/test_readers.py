@@ -55,6 +55,18 @@ async def test_a_function_that_had_to_move_starts_in_a_thread_next_time(embedded
     assert [name.startswith("database-reader") for name in calls[1:]] == [True, True]
 
 
+async def test_a_read_at_once_sees_every_answered_write_and_is_given_up_where_it_is_long(
+    embedded: SqliteDatabase,
+) -> None:
+    embedded._readers._loop_budget_s = PATIENCE_S
+    for number in range(1, 4):
+        await embedded.write(add, f"item {number}")
+        assert embedded.read_at_once(count) == number
+    embedded._readers._loop_budget_s = 0.0
+    with pytest.raises(Timeout):
+        embedded.read_at_once(count_slowly)
+
+
 async def test_a_long_read_sees_one_snapshot_and_writes_go_on(embedded: SqliteDatabase) -> None:
     begun, written = threading.Event(), threading.Event()
 

@@ -150,6 +150,11 @@ class Readers:
                 self._remember(key)
         return await self.in_thread(lambda reader: reader.run(self._deadline_s, function, args, kwargs))
 
+    def at_once(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        """Runs `function` here, with no thread to move to. Raises `Timeout` where it takes too long, `Unavailable` where the
+        file is busy."""
+        return self._here.run(self._loop_budget_s, function, args, kwargs)
+
     async def in_thread(self, work: Callable[[Reader], T]) -> T:
         """Runs `work` with a thread's own reader."""
         if self._waiting >= WAITING_MAX:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import Text, and_, bindparam, select, type_coerce
 
 from mainspring.core.database import Int64
 from mainspring.core.ports import Connection
@@ -56,8 +56,13 @@ _NULL = (
     .limit(1)
 )
 _STRIPE_COLUMNS = (stripes.c.id, stripes.c.k, stripes.c.m, stripes.c.size, stripes.c.placement)
+_JSON = frozenset({buckets.c.lock, _v.tags, _v.lock})
 _READ = (
-    select(*_BUCKET_COLUMNS, *_COLUMNS, *_STRIPE_COLUMNS)
+    select(
+        # JSON stays text until somebody looks: it is None in most rows, and rows of plain values need no converting.
+        *(type_coerce(one, Text) if one in _JSON else one for one in (*_BUCKET_COLUMNS, *_COLUMNS)),
+        *_STRIPE_COLUMNS,
+    )
     .select_from(
         buckets.join(
             versions, and_(_v.bucket == buckets.c.id, _v.key == bindparam("of_key"), _v.gone.is_(None))
@@ -67,6 +72,12 @@ _READ = (
     .order_by(_v.rank)
     .limit(1)
 )
+
+
+Joined = tuple[Any, ...]
+_SPLIT = len(_BUCKET_COLUMNS)
+_BUCKET_JSON = tuple(place for place, one in enumerate(_BUCKET_COLUMNS) if one in _JSON)
+_VERSION_JSON = tuple(place for place, one in enumerate(_COLUMNS) if one in _JSON)
 
 
 class Row(NamedTuple):
@@ -143,15 +154,11 @@ def read(connection: Connection, bucket_name: str, key: str, version: str | None
     """The version that a GET means. Raises `NoSuchBucket`, `NoSuchKey`, `NoSuchVersion` or `MethodNotAllowed` (a marker
     by its own name)."""
     if version is None and as_of_us is None:
-        joined = connection.execute(_READ, {"bucket_name": bucket_name, "of_key": key.encode()}).first()
+        joined = newest_joined(connection, bucket_name, key)
         if joined is None:
             find_bucket(connection, bucket_name)
             raise NoSuchKey(key=key)
-        bucket, row = bucket_from(joined[: len(_BUCKET_COLUMNS)]), Row(*joined[len(_BUCKET_COLUMNS) : -5])
-        if row.marker:
-            raise NoSuchKey(key=key, marker=version_id(row.seq, row.flags))
-        page = () if joined[-5] is None else (references.unpack_stripe(*joined[-5:]),)
-        return Found(object_from(bucket, key, row, True), row.pieces, page)
+        return found_in(joined, key)
     bucket = find_bucket(connection, bucket_name)
     newest = newest_there(connection, bucket.id, key)
     if version is not None:
@@ -166,6 +173,36 @@ def read(connection: Connection, bucket_name: str, key: str, version: str | None
             raise NoSuchKey(key=key)
     latest = newest is not None and newest.rank == wanted.rank
     return Found(object_from(bucket, key, wanted, latest), wanted.pieces)
+
+
+def newest_joined(connection: Connection, bucket_name: str, key: str) -> Joined | None:
+    """The newest version of a key with its bucket and its page, as they are stored; None where there is none."""
+    return connection.execute(_READ, {"bucket_name": bucket_name, "of_key": key.encode()}).first()
+
+
+def found_in(joined: Joined, key: str) -> Found:
+    """What `newest_joined` gave, read. Raises `NoSuchKey` for a delete marker."""
+    of_bucket, of_version, of_page = joined[:_SPLIT], joined[_SPLIT:-5], joined[-5:]
+    bucket, row = bucket_from(with_json(of_bucket, _BUCKET_JSON)), Row(*with_json(of_version, _VERSION_JSON))
+    if row.marker:
+        raise NoSuchKey(key=key, marker=version_id(row.seq, row.flags))
+    page = () if of_page[0] is None else (references.unpack_stripe(*of_page),)
+    return Found(object_from(bucket, key, row, True), row.pieces, page)
+
+
+def size_of(joined: Joined) -> int:
+    """Roughly how many bytes of metadata a row has."""
+    return sum(len(value) for value in joined if isinstance(value, bytes | str))
+
+
+def with_json(row: Joined, places: tuple[int, ...]) -> Joined:
+    """A row whose values at `places` are JSON texts, with what they say."""
+    if all(row[place] is None for place in places):
+        return row
+    return tuple(
+        msgspec.json.decode(value) if value is not None and place in places else value
+        for place, value in enumerate(row)
+    )
 
 
 def read_for_bytes(

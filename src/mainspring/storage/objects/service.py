@@ -17,6 +17,7 @@ from mainspring.core.keys import KeyStore
 from mainspring.core.ports import Connection, Database
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.objects import buckets, checksums, listing, locks, lookups, moves, versions
+from mainspring.storage.objects.at_hand import SmallReads
 from mainspring.storage.objects.conditions import ALWAYS, ReadIf, WriteIf
 from mainspring.storage.objects.encryption import CUSTOMER
 from mainspring.storage.objects.engine import Engine
@@ -85,6 +86,7 @@ class Objects:
         self._keys = Keys(keys, random)
         self._paging = Paging(self._engine)
         self._staging = Staging(self._engine, self._keys)
+        self.small_reads = SmallReads(database, self._engine.store)
         self.uploads = Uploads(self._engine, self._staging, self._keys)
 
     async def start(self) -> None:

@@ -8,6 +8,7 @@ from mainspring.storage.objects.s3.addressing import Hosts
 from mainspring.storage.objects.s3.door import Door
 from mainspring.storage.objects.s3.identity import Identities
 from mainspring.storage.objects.s3.notifier import Notifier
+from mainspring.storage.objects.s3.quick import QuickReads
 from mainspring.storage.objects.service import Objects
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.wire.http1_direct import DirectServer
@@ -36,7 +37,7 @@ def make_notifier(
 
 def application(door: Door, clock: Clock) -> DirectServer:
     """What listens on port 9000."""
-    return DirectServer(door, clock)
+    return DirectServer(door, clock, QuickReads(door))
 
 
 def _below(domain: str) -> str:

@@ -41,7 +41,7 @@ async def authenticate(call: Call, service: str = "s3") -> None:
         await _verify_v2(call, sigv2.claim_in_query(call.query), "query")
         return
     else:
-        call.body_sha256 = _declared(headers, signed=False)
+        call.body_sha256 = declared_sha256(headers, signed=False)
         return
     if claim.scope.service != service:
         raise AuthorizationHeaderMalformed(f"The Credential's service is not {service}")
@@ -51,7 +51,7 @@ async def authenticate(call: Call, service: str = "s3") -> None:
     credentials = None if claim.token else identities.remembered(access_key)
     if credentials is None:
         credentials = await identities.find(access_key, claim.token)
-    hashed = _declared(headers, signed=claim.expires_s is None)
+    hashed = declared_sha256(headers, signed=claim.expires_s is None)
     call.seed = sigv4.verify(
         claim, credentials.secret, call.method, call.raw_path, call.query_pairs, headers, hashed or sigv4.UNSIGNED
     )
@@ -67,11 +67,11 @@ async def _verify_v2(call: Call, claim: sigv2.Claim, where: str) -> None:
     credentials = await call.door.identities.find(claim.access_key, claim.token)
     resource = b"/" + call.bucket.encode() + call.raw_path if call.address.virtual else call.raw_path
     sigv2.verify(claim, credentials.secret, call.method, resource, call.query_pairs, call.headers)
-    call.body_sha256 = _declared(call.headers, signed=False)
+    call.body_sha256 = declared_sha256(call.headers, signed=False)
     call.identity, call.signed_by = credentials.identity, where
 
 
-def _declared(headers: dict[bytes, bytes], *, signed: bool) -> str:
+def declared_sha256(headers: dict[bytes, bytes], *, signed: bool) -> str:
     """What `x-amz-content-sha256` says; empty where it may be missing. Raises `InvalidArgument`, `MissingSecurityHeader`."""
     declared = _text(headers, b"x-amz-content-sha256")
     if declared == sigv4.UNSIGNED:

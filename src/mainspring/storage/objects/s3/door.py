@@ -95,18 +95,29 @@ class Door:
         self._failed = metrics.counter("objects_s3_errors", "S3 requests that were refused or failed", ("code",))
         self._id = int.from_bytes(os.urandom(7), "big") << 8
         self._host_id = b64encode(os.urandom(36)).decode()
-        self._id2: Header = (b"x-amz-id-2", self._host_id.encode())
+        self.id2: Header = (b"x-amz-id-2", self._host_id.encode())
 
     async def stop(self) -> None:
         """Delivers what waits of the access logs."""
         await self.access_log.stop()
 
+    def next_id(self) -> str:
+        """The id of a request."""
+        self._id = (self._id + 1) & (2**64 - 1)
+        return f"{self._id:016X}"
+
+    def observe(self, operation: str, seconds: float) -> None:
+        """Notes how long a request took."""
+        timed = self._timed.get(operation)
+        if timed is None:
+            timed = self._timed[operation] = self._requests.labels(operation)
+        timed.observe(seconds)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        self._id = (self._id + 1) & (2**64 - 1)
-        request_id = f"{self._id:016X}"
+        request_id = self.next_id()
         started_ns = self.clock.mono_ns()
         call: Call | None = None
         code = ""
@@ -122,16 +133,13 @@ class Door:
             answer, code = self._refusal(S3Error("InternalError"), call, request_id)
         if code and call is not None:
             await call.drain()
-        common: list[Header] = [(b"x-amz-request-id", request_id.encode()), self._id2, SERVER]
+        common: list[Header] = [(b"x-amz-request-id", request_id.encode()), self.id2, SERVER]
         if call is not None and call.view is not None and b"origin" in call.headers:
             common += self._cors(call)
         sent = await answer.send(send, common, head=scope["method"] == "HEAD")
         name = call.operation.name if call is not None and call.operation is not None else "none"
         seconds = (self.clock.mono_ns() - started_ns) / 1e9
-        timed = self._timed.get(name)
-        if timed is None:
-            timed = self._timed[name] = self._requests.labels(name)
-        timed.observe(seconds)
+        self.observe(name, seconds)
         if code:
             self._failed.labels(code).inc()
         if call is not None and call.view is not None and "logging" in call.view.documents:
