@@ -74,7 +74,17 @@ def broker(config: Config, log: Log, clock: Clock, settings: LogSection, metrics
 
 
 async def door(broker: Broker, accounts: Accounts) -> Any:
-    """The factory of connections. What reads Kafka's messages is loaded when the first client comes, not for who uses the log
-    in this process only: it takes a quarter of a second and 9 MB."""
-    listener = await asyncio.to_thread(importlib.import_module, "mainspring.storage.log.kafka.listener")
-    return await listener.application(broker, accounts)
+    """The factory of connections. What answers Kafka's messages is loaded when the first client comes, not for who uses the log
+    in this process only; what describes all but the first message of a client, while that one is answered."""
+    listener, codec = await asyncio.to_thread(_load)
+    factory = await listener.application(broker, accounts)
+    asyncio.get_running_loop().run_in_executor(None, codec.load)
+    return factory
+
+
+def _load() -> tuple[Any, Any]:
+    importlib.import_module("mainspring.storage.log.kafka.registry").table()
+    return (
+        importlib.import_module("mainspring.storage.log.kafka.listener"),
+        importlib.import_module("mainspring.storage.log.kafka.codec"),
+    )
