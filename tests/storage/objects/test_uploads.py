@@ -161,3 +161,30 @@ async def test_limits_of_uploads_are_kept(make_store: MakeStore) -> None:
     for number in (0, 10_001):
         with pytest.raises(InvalidArgument):
             await objects.uploads.put_part("box", "k", id, number, b"")
+
+
+async def test_an_upload_without_a_checksum_takes_parts_with_any_and_keeps_its_own(objects: Objects) -> None:
+    bodies = [random.Random(number).randbytes(70_000) for number in range(3)]
+    id = await objects.uploads.begin("box", "k")
+    rows = [
+        await objects.uploads.put_part("box", "k", id, number, body, checksum=Checksum(algorithm))
+        for number, (body, algorithm) in enumerate(zip(bodies, ("CRC32", "SHA256", "CRC64NVME"), strict=True), 1)
+    ]
+    told = [row.told for row in rows]
+    assert [one.algorithm for one in told if one] == ["CRC32", "SHA256", "CRC64NVME"]
+    wanted = [
+        Wanted(row.number, row.etag, one.value, one.algorithm) for row, one in zip(rows, told, strict=True) if one
+    ]
+    spoiled = [*wanted[:2], Wanted(3, rows[2].etag, told[0].value if told[0] else "", "CRC64NVME")]
+    with pytest.raises(InvalidPart):
+        await objects.uploads.complete("box", "k", id, spoiled)
+    made = await objects.uploads.complete("box", "k", id, wanted)
+    whole = await objects.put("box", "whole", b"".join(bodies))
+    assert made.checksum == whole.checksum and made.checksum is not None and made.checksum.kind == "FULL_OBJECT"
+
+
+async def test_an_upload_with_a_checksum_takes_parts_with_no_other(objects: Objects) -> None:
+    id = await objects.uploads.begin("box", "k", Wish(checksum=Checksum("SHA256")))
+    with pytest.raises(InvalidRequest, match="mismatch"):
+        await objects.uploads.put_part("box", "k", id, 1, b"x", checksum=Checksum("CRC32"))
+    assert (await objects.uploads.put_part("box", "k", id, 1, b"x")).told is None

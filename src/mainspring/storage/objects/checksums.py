@@ -29,14 +29,17 @@ DEFAULT = "CRC64NVME"
 
 
 class Digests:
-    """MD5 and one checksum of bytes that come in order. `update` blocks, and lets other threads run for long input."""
+    """MD5 and one checksum of bytes that come in order, and maybe a CRC `beside` it. `update` blocks, and lets other
+    threads run for long input."""
 
-    def __init__(self, algorithm: str | None) -> None:
+    def __init__(self, algorithm: str | None, beside: str | None = None) -> None:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._crc = 0
         self._function: Crc | None = None
         self._hash: Any = None
         self.algorithm = algorithm
+        self._beside = None if beside is None or beside == algorithm else beside
+        self._beside_crc = 0
         if algorithm in CRCS:
             self._function = CRCS[algorithm][0]
         elif algorithm is not None:
@@ -48,6 +51,8 @@ class Digests:
             self._crc = self._function(data, self._crc)
         elif self._hash is not None:
             self._hash.update(data)
+        if self._beside is not None:
+            self._beside_crc = CRCS[self._beside][0](data, self._beside_crc)
 
     @property
     def md5(self) -> str:
@@ -61,6 +66,13 @@ class Digests:
         if self._hash is not None:
             return Checksum(self.algorithm, b64encode(self._hash.digest()).decode())
         return Checksum(self.algorithm, _crc_text(self.algorithm, self._crc))
+
+    def of(self, algorithm: str) -> str:
+        """The checksum of this algorithm, empty where it was not computed."""
+        if algorithm == self._beside:
+            return _crc_text(algorithm, self._beside_crc)
+        found = self.checksum
+        return found.value if found is not None and found.algorithm == algorithm else ""
 
 
 def checked(wish: Checksum | None) -> Checksum | None:

@@ -80,20 +80,25 @@ class PartAbout(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PartRow(msgspec.Struct, frozen=True):
+    """`told` is the checksum that came with a part just now; it is not kept."""
+
     number: int
     size: int
     etag: str
     modified_us: int
     pieces: bytes
     about: PartAbout
+    told: Checksum | None = None
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A part as the client names it to complete an upload; `checksum` is base64 where the client gives one."""
+    """A part as the client names it to complete an upload; `checksum` is base64 where the client gives one, of the
+    upload's own algorithm unless `algorithm` says another."""
 
     number: int
     etag: str
     checksum: str = ""
+    algorithm: str = ""
 
 
 class UploadRow(msgspec.Struct, frozen=True):
@@ -188,7 +193,8 @@ def complete(
     except NoSuchUpload:
         return _completed_before(connection, bucket_name, key, id)
     stored = {row.number: row for row in list_parts(connection, id, 0, PARTS_MAX)}
-    chosen = _choose(stored, wanted, part_bytes_min)
+    own = upload.about.checksum.algorithm if upload.about.checksum is not None else checksums.DEFAULT
+    chosen = _choose(stored, wanted, part_bytes_min, own)
     total = sum(row.size for row in chosen)
     if size is not None and size != total:
         raise InvalidRequest("The provided 'x-amz-mp-object-size' header value does not match what was uploaded.")
@@ -237,7 +243,7 @@ def begun_before(
     return [(row[0], row[1]) for row in connection.execute(_BEGUN_BEFORE, parameters).all()]
 
 
-def _choose(stored: dict[int, PartRow], wanted: Sequence[Wanted], part_bytes_min: int) -> list[PartRow]:
+def _choose(stored: dict[int, PartRow], wanted: Sequence[Wanted], part_bytes_min: int, own: str) -> list[PartRow]:
     if not wanted:
         raise InvalidRequest("You must specify at least one part")
     chosen: list[PartRow] = []
@@ -247,7 +253,9 @@ def _choose(stored: dict[int, PartRow], wanted: Sequence[Wanted], part_bytes_min
         row = stored.get(one.number)
         if row is None or row.etag != one.etag.strip('"'):
             raise InvalidPart(part=one.number, etag=one.etag)
-        if one.checksum and one.checksum != row.about.checksum:
+        # Of an upload that was begun without a checksum clients name the one that they sent with the part.
+        ours = one.algorithm in ("", own) or own != checksums.DEFAULT
+        if one.checksum and ours and one.checksum != row.about.checksum:
             raise InvalidPart(part=one.number, etag=one.etag)
         chosen.append(row)
     for row in chosen[:-1]:

@@ -11,6 +11,7 @@ from mainspring.storage.objects import checksums, multipart
 from mainspring.storage.objects.checksums import Digests
 from mainspring.storage.objects.conditions import ALWAYS, WriteIf
 from mainspring.storage.objects.engine import Engine
+from mainspring.storage.objects.errors import InvalidRequest
 from mainspring.storage.objects.intake import Body
 from mainspring.storage.objects.keys import Keys
 from mainspring.storage.objects.listing import beyond
@@ -100,21 +101,30 @@ class Uploads:
         md5: str | None = None,
         customer_key: bytes | None = None,
     ) -> PartRow:
-        """Stores a part durably, in the place of an older one of its number. Raises `NoSuchUpload`, `BadDigest`, …"""
+        """Stores a part durably, in the place of an older one of its number. Raises `NoSuchUpload`, `BadDigest`, …
+
+        An upload that was begun without a checksum takes parts with any, and keeps the one of its own beside it.
+        """
         asked, expected_md5 = checksums.checked(checksum), checksums.checked_md5(md5)
         found, upload = await self._database.read(multipart.find, bucket, key, id)
-        digests = Digests(asked.algorithm if asked else _algorithm(upload))
+        own = _algorithm(upload)
+        if asked is not None and asked.algorithm != own != checksums.DEFAULT:
+            raise InvalidRequest(
+                f"Checksum Type mismatch occurred, expected checksum Type: {own.lower()}, actual checksum Type: "
+                f"{asked.algorithm.lower()}"
+            )
+        digests = Digests(asked.algorithm if asked else own, own if own in checksums.CRCS else None)
         sealed = upload.about.sealed
         async with self._staging.stage_part(found, body, size, digests, sealed, customer_key) as (received, salt):
             checksums.compare(digests, expected_md5, asked)
-            value = digests.checksum.value if digests.checksum is not None else ""
             row = PartRow(
                 number,
                 received.size,
                 digests.md5,
                 self._clock.wall_ns() // 1000,
                 pack_pieces(received.pieces),
-                PartAbout(value if digests.algorithm == _algorithm(upload) else "", salt),
+                PartAbout(digests.of(own), salt),
+                digests.checksum if asked is not None else None,
             )
             stripes = [one.stripe for one in received.written]
             await self._database.write(multipart.put_part, bucket, key, id, stripes, row)

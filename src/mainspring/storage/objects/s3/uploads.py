@@ -69,8 +69,8 @@ async def part(call: Call) -> Answer:
         customer_key=encryption.opening_key(call),
     )
     shown: list[Header] = [(b"etag", b'"%s"' % row.etag.encode())]
-    if body.wish is not None and row.about.checksum:
-        shown.append((f"x-amz-checksum-{body.wish.algorithm.lower()}".encode(), row.about.checksum.encode()))
+    if row.told is not None:
+        shown.append((f"x-amz-checksum-{row.told.algorithm.lower()}".encode(), row.told.value.encode()))
     if encryption.MODE in call.headers or encryption.opening_key(call) is not None:
         shown += encryption.of_wish(encryption.asked(call))
     return Answer(200, shown)
@@ -154,8 +154,9 @@ def wanted_part(node: Node) -> Wanted:
     number = node.get("PartNumber")
     if not number.isascii() or not number.isdigit() or len(number) > 9 or node.one("ETag") is None:
         raise S3Error("MalformedXML")
-    sums = [child.text for child in node.children if child.name.startswith("Checksum")]
-    return Wanted(int(number), node.get("ETag").strip().strip('"'), sums[0] if sums else "")
+    sums = [child for child in node.children if child.name.startswith("Checksum")]
+    summed = (sums[0].text, sums[0].name.removeprefix("Checksum")) if sums else ("", "")
+    return Wanted(int(number), node.get("ETag").strip().strip('"'), *summed)
 
 
 @operation("DELETE", "object", "AbortMultipartUpload", "s3:AbortMultipartUpload", field="uploadId")
