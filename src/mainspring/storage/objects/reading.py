@@ -12,8 +12,8 @@ from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.stripes import StripeStore
 
 CHUNK_BYTES = 1 << 20
-SPAN_BYTES = 8 << 20
-"""A whole stripe, since one that lost a shard must be read whole for any part of it."""
+SPAN_BYTES = 2 << 20
+"""So much is read, checked and sent before the processor's cache has forgotten it, and while the next is being read."""
 
 CACHED_BYTES_MAX = 128 << 10
 """What is larger is read by a thread, page cache or not: copying it would hold the event loop."""
@@ -53,6 +53,7 @@ class Reader:
         self._store = store
         self._pieces = pieces
         self._stripes = {stripe.id: stripe for stripe in stripes}
+        self._whole: dict[int, bytes] = {}
         self._data_key = data_key
         self._readers = readers
         readers.add(self)
@@ -103,7 +104,8 @@ class Reader:
             self._readers.discard(self)
 
     async def _fetch(self, span: Span) -> bytes | memoryview:
-        data = await self._store.read(span.piece.stripe, span.start, span.stop, self._stripes.get(span.piece.stripe))
+        known = self._stripes.get(span.piece.stripe)
+        data = await self._store.read(span.piece.stripe, span.start, span.stop, known, self._whole)
         if len(data) != span.stop - span.start:
             raise InternalError(f"stripe {span.piece.stripe} is shorter than its pieces")
         if span.unit is None or self._data_key is None:

@@ -219,17 +219,24 @@ class StripeStore:
             return None
         return data if data is not None and crc32c(data) == crc else None
 
-    async def read(self, id: int, start: int, stop: int, known: Stripe | None = None) -> bytes | memoryview:
-        """Bytes [start, stop) of the payload of stripe `id`, which lay as `known` says. Raises `InternalError`."""
+    async def read(
+        self, id: int, start: int, stop: int, known: Stripe | None = None, whole: dict[int, bytes] | None = None
+    ) -> bytes | memoryview:
+        """Bytes [start, stop) of the payload of stripe `id`, which lay as `known` says. `whole` is kept by who reads on: it has
+        the payload of the last stripe that had to be decoded, which is not decoded again for its next bytes.
+
+        Raises `InternalError`.
+        """
         stripe = known or await self.find(id)
+        whole = {} if whole is None else whole
         try:
-            return await self._read(stripe, start, stop)
+            return await self._read(stripe, start, stop, whole)
         except InternalError:
             self._known.pop(id, None)
             again = await self.find(id)
             if again.places == stripe.places:
                 raise
-            return await self._read(again, start, stop)
+            return await self._read(again, start, stop, whole)
 
     async def find(self, id: int) -> Stripe:
         """Where stripe `id` lies. Raises `InternalError` where there is none."""
@@ -251,9 +258,11 @@ class StripeStore:
     def forget(self, id: int) -> None:
         self._known.pop(id, None)
 
-    async def _read(self, stripe: Stripe, start: int, stop: int) -> bytes | memoryview:
+    async def _read(self, stripe: Stripe, start: int, stop: int, whole: dict[int, bytes]) -> bytes | memoryview:
         if start >= stop:
             return b""
+        if (payload := whole.get(stripe.id)) is not None:
+            return memoryview(payload)[start:stop]
         length = shard_length(stripe.size, stripe.k)
         first, last = start // length, (stop - 1) // length
         wanted = {
@@ -261,7 +270,14 @@ class StripeStore:
             for index in range(first, last + 1)
         }
         if any(self._is_gone(stripe, index) for index in wanted):
-            return await self._read_degraded(stripe, start, stop)
+            return await self._read_degraded(stripe, start, stop, whole)
+        if not stripe.m and len(wanted) == 1:
+            # Nothing could replace it, so there is nothing to watch.
+            try:
+                return await self._read_part(stripe, first, *wanted[first])
+            except (Damage, Lost, OSError) as error:
+                self._note_bad(stripe, first, error)
+            return await self._read_degraded(stripe, start, stop, whole, {first})
         tasks = {index: asyncio.create_task(self._read_part(stripe, index, *span)) for index, span in wanted.items()}
         late_s = max((self._late_s(stripe, index) for index in wanted), default=1.0) if stripe.m else None
         await asyncio.wait(tasks.values(), timeout=late_s)
@@ -271,17 +287,22 @@ class StripeStore:
         for index, task in tasks.items():
             if not task.done():
                 task.add_done_callback(_read_the_exception)
-            elif (error := task.exception()) is not None and not isinstance(error, Damage | Lost | OSError):
-                raise error
+            elif (failure := task.exception()) is not None and not isinstance(failure, Damage | Lost | OSError):
+                raise failure
             if not task.done() or task.exception() is not None:
-                self._note_bad(stripe, index, task)
+                self._note_bad(stripe, index, task.exception() if task.done() else "late")
         bad = {index for index, task in tasks.items() if not task.done() or task.exception() is not None}
-        return await self._read_degraded(stripe, start, stop, bad)
+        return await self._read_degraded(stripe, start, stop, whole, bad)
 
-    async def _read_degraded(self, stripe: Stripe, start: int, stop: int, bad: Collection[int] = ()) -> memoryview:
+    async def _read_degraded(
+        self, stripe: Stripe, start: int, stop: int, whole: dict[int, bytes], bad: Collection[int] = ()
+    ) -> memoryview:
         self.on_bad(stripe)
         self.degraded_reads += 1
-        return memoryview(await self.payload(stripe, bad))[start:stop]
+        payload = await self.payload(stripe, bad)
+        whole.clear()
+        whole[stripe.id] = payload
+        return memoryview(payload)[start:stop]
 
     def _is_gone(self, stripe: Stripe, index: int) -> bool:
         """Whether a shard need not even be asked for."""
@@ -289,9 +310,8 @@ class StripeStore:
         disk = None if place is None else self.disks.get(place.disk)
         return disk is None or disk.lost is not None
 
-    def _note_bad(self, stripe: Stripe, index: int, task: "asyncio.Task[memoryview]") -> None:
+    def _note_bad(self, stripe: Stripe, index: int, reason: BaseException | str | None) -> None:
         self.bad_shards += 1
-        reason = task.exception() if task.done() else "late"
         log.warning("stripe %d, shard %d at %s: %s", stripe.id, index, stripe.places[index], reason)
 
     def _late_s(self, stripe: Stripe, index: int) -> float:
@@ -305,25 +325,19 @@ class StripeStore:
         length = shard_length(stripe.size, stripe.k)
         codec = CODEC_BYTES if stripe.m else 0
         begin, blocks_bytes, table_at, table_bytes = extents.window(length, codec, start, stop)
-        began_ns = self._clock.mono_ns()
-        if begin + blocks_bytes == extents.HEADER_BYTES + codec + length:
-            # Up to the shard's end, so that the table follows: one read for both.
-            both = await disk.read(place, table_at + table_bytes - begin, begin)
-            view = memoryview(both)
-            table_from = table_at - begin
-            blocks, table = view[:blocks_bytes], bytes(view[table_from : table_from + table_bytes])
-        else:
-            blocks = memoryview(await disk.read(place, blocks_bytes, begin))
-            table = await disk.read(place, table_bytes, table_at)
-        disk.latencies.note((self._clock.mono_ns() - began_ns) / 1e9)
         skipped = start - start // extents.BLOCK * extents.BLOCK
-        if len(blocks) != blocks_bytes:
-            raise Damage("cut short")
-        if blocks_bytes > 4 * extents.BLOCK:
-            await self.run(extents.check_blocks, blocks, table)
-        else:
+
+        def checked(parts: list[bytes]) -> memoryview:
+            blocks, table = parts
+            if len(blocks) != blocks_bytes:
+                raise Damage("cut short")
             extents.check_blocks(blocks, table)
-        return blocks[skipped : skipped + stop - start]
+            return memoryview(blocks)[skipped : skipped + stop - start]
+
+        began_ns = self._clock.mono_ns()
+        part = await disk.read_with(place, [(begin, blocks_bytes), (table_at, table_bytes)], checked)
+        disk.latencies.note((self._clock.mono_ns() - began_ns) / 1e9)
+        return part
 
     async def payload(self, stripe: Stripe, bad: Collection[int] = ()) -> bytes:
         """The whole payload from any k good shards, those that are `bad` or late asked for last. Raises `InternalError`

@@ -149,18 +149,22 @@ class Disk:
 
     async def read_parts(self, place: Place, parts: Sequence[tuple[int, int]]) -> list[bytes]:
         """Like `read`, of several (offset, length) at once."""
+        return await self.read_with(place, parts, list)
+
+    async def read_with(self, place: Place, parts: Sequence[tuple[int, int]], make: Callable[[list[bytes]], T]) -> T:
+        """What the thread that reads makes of the parts, while they are still warm. Raises also what `make` raises."""
         segment = self._segment(place.segment)
         segment.reads += 1
         try:
             self._ensure_open(segment)
-            return await self._run(self._read_each, segment.fd, place.offset, parts)
+            return await self._run(self._read_each, segment.fd, place.offset, parts, make)
         finally:
             segment.reads -= 1
             if segment.removed:
                 self._close_removed(segment)
 
-    def _read_each(self, fd: int, base: int, parts: Sequence[tuple[int, int]]) -> list[bytes]:
-        return [self._files.read(fd, length, base + offset) for offset, length in parts]
+    def _read_each(self, fd: int, base: int, parts: Sequence[tuple[int, int]], make: Callable[[list[bytes]], T]) -> T:
+        return make([self._files.read(fd, length, base + offset) for offset, length in parts])
 
     def read_cached(self, place: Place, length: int, offset: int) -> bytes | None:
         """Like `read`, at once, where the page cache has it all; None where the disk would have to be asked."""
