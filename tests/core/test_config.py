@@ -91,3 +91,27 @@ def test_an_address_of_a_log_must_be_one() -> None:
     assert load(environment={}, settings=["log=kafka://127.0.0.1:9092"]).log == "kafka://127.0.0.1:9092"
     with pytest.raises(ConfigError, match="log"):
         load(environment={}, settings=["log=rabbit://127.0.0.1"])
+
+
+def test_an_address_stands_beside_the_section_of_the_system_of_the_same_name(tmp_path: Path) -> None:
+    section = '[log]\naddress = "kafka://file:9092"\nflush_policy = "async"\n'
+    for text, environment, settings, address in (
+        (section, {}, (), "kafka://file:9092"),
+        (section, {"MAINSPRING_LOG": "kafka://environment:9092"}, (), "kafka://environment:9092"),
+        (section, {}, ("log=kafka://given:9092",), "kafka://given:9092"),
+        ("", {}, ("log=kafka://given:9092", "log.flush_policy=async"), "kafka://given:9092"),
+        ("", {}, ("log.flush_policy=async", "log=kafka://given:9092"), "kafka://given:9092"),
+        ('log = "kafka://file:9092"', {}, ("log.flush_policy=async",), "kafka://file:9092"),
+    ):
+        config = read(tmp_path, text, environment, *settings)
+        assert (config.log, config.sections["log"]) == (address, {"flush_policy": "async"})
+    assert read(tmp_path, 'log = "kafka://file:9092"', {}).sections == {}
+    (tmp_path / "secret").write_text("kafka://user:password@file:9092\n")
+    assert read(tmp_path, f'log_file = "{tmp_path}/secret"\n[log]\nflush_policy = "async"', {}).log.endswith(
+        "@file:9092"
+    )
+
+
+def test_a_file_with_an_address_and_a_section_of_one_name_says_where_the_address_goes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="beside a section \\[log\\] write `log = …` as `address = …` in it"):
+        read(tmp_path, 'log = "kafka://file:9092"\n[log]\nflush_policy = "async"\n', {})

@@ -51,7 +51,8 @@ def backup(target: Path, data: str | None, config_file: Path | None, settings: t
 @with_config
 @click.option("--force", is_flag=True, help="Replace what is in the data folder.")
 def restore(source: Path, data: str | None, config_file: Path | None, settings: tuple[str, ...], force: bool) -> None:
-    """Put the backup SOURCE into an empty data folder (and, where `database` is set, an empty PostgreSQL).
+    """Put the backup SOURCE into an empty data folder (and, where `database` is set, an empty PostgreSQL; and, where
+    `log.directories` is, into the first of these).
 
     Every checksum is verified before anything is touched.
 
@@ -63,10 +64,9 @@ def restore(source: Path, data: str | None, config_file: Path | None, settings: 
     from mainspring.core.backup import restore as put_back
 
     config = read(config_file, settings, data=data)
+    where: dict[str, Any] = {"database": config.database, "elsewhere": config.elsewhere()}
     try:
-        manifest = asyncio.run(
-            put_back(source, Path(config.data), database=config.database, prepare=prepare_all, force=force)
-        )
+        manifest = asyncio.run(put_back(source, Path(config.data), **where, prepare=prepare_all, force=force))
     except BackupError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"restored {len(manifest.files)} files of {manifest.created_at} into {config.data}")

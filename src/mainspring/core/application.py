@@ -239,6 +239,7 @@ class Mainspring:
             Path(str(request["target"])),
             data=Path(self.config.data),
             kept=[one for one in kept if one is not None],
+            elsewhere=[folder for folders in self.config.elsewhere().values() for folder in folders],
             clock=self.clock,
         )
         return {"files": len(saved.files), "size_bytes": saved.size_bytes, "created_at": saved.created_at}

@@ -6,6 +6,7 @@ system's keys stand in a section of its name, typed by the system's own settings
 """
 
 import os
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         Meta(
             pattern="^(|kafka://.+)$",
             description="Kafka address (kafka://host:port,…) for events; empty: this node's own log beside an embedded "
-            "database, a table of PostgreSQL beside that",
+            "database, a table of PostgreSQL beside that; beside a section `[log]` it is written there, as `address`",
         ),
     ] = ""
     blobs: Annotated[
@@ -109,6 +110,16 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         kind = resolve(manifest.settings)
         return _convert(self.sections.get(manifest.name, {}), kind, manifest.name)
 
+    def folders(self, manifest: Manifest) -> list[Path]:
+        """Where a system keeps its files: what its setting for that names, or a folder in `data`."""
+        named = self.sections.get(manifest.name, {}).get(manifest.folders) if manifest.folders else None
+        return [Path(one) for one in _parsed(named or [], list[str])] or [Path(self.data) / manifest.name]
+
+    def elsewhere(self) -> dict[str, list[Path]]:
+        """The folders of the systems that are told to keep their files in others than the one of their name in `data`."""
+        found = {name: self.folders(manifest) for name, manifest in manifests().items() if manifest.folders}
+        return {name: folders for name, folders in found.items() if folders != [Path(self.data) / name]}
+
 
 def load(
     file: Path | None = None,
@@ -131,22 +142,28 @@ def load(
         if not equals:
             raise ConfigError(f"--set {setting!r}: write key=value, for example --set links.domain=example.org")
         _place(overrides, key.strip().replace("-", "_").split("."), text, f"--set {key}")
-    overrides.update({key: value for key, value in arguments.items() if value is not None})
+    _merge(overrides, _addresses_apart({key: value for key, value in arguments.items() if value is not None}))
 
     data = Path(overrides.get("data") or _default_data())
     file = file or (data / "mainspring.toml" if (data / "mainspring.toml").is_file() else None)
+    text = ""
     if file is not None:
         try:
-            values = msgspec.toml.decode(file.read_bytes())
-        except (OSError, msgspec.DecodeError) as error:
-            raise ConfigError(f"{file}: {error}") from None
+            text = file.read_text()
+            values = _addresses_apart(msgspec.toml.decode(text))
+        except (OSError, UnicodeError, msgspec.DecodeError) as error:
+            raise ConfigError(f"{file}: {error}{_twice(text)}") from None
     _merge(values, overrides)
-    _read_secret_files(values, Config)
 
     known = set(Config.__struct_fields__) - {"sections"}
-    # `log` is both: an address where it is text, the section of the system of that name where it is a table.
     tables = [key for key, value in values.items() if isinstance(value, dict) and key not in known - manifests().keys()]
     sections = {key: values.pop(key) for key in tables}
+    for key in _addressed() & sections.keys():
+        if _ADDRESS in sections[key]:
+            values[key] = sections[key].pop(_ADDRESS)
+        if not sections[key]:
+            del sections[key]
+    _read_secret_files(values, Config)
     for key in values:
         if key not in known:
             raise ConfigError(f"there is no key {key!r}{nearest(key, [*known, *manifests()])}")
@@ -199,7 +216,32 @@ def _meaning(hint: Any) -> str:
 _NOT_KEYS = {"MAINSPRING_ROOT", "MAINSPRING_PYTHON", "MAINSPRING_CONSOLE", "MAINSPRING_REQUIRE_ALL"}
 
 
+_ADDRESS = "address"
+
+
+def _addressed() -> set[str]:
+    """What is an address and a system's section: `log`. As text the one, as a table the other, which then has the address."""
+    return set(Config.__struct_fields__) & manifests().keys()
+
+
+def _addresses_apart(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: {_ADDRESS: value} if isinstance(value, str) and key in _addressed() else value
+        for key, value in values.items()
+    }
+
+
+def _twice(text: str) -> str:
+    """What to do where a file has both, which TOML does not allow."""
+    for key in _addressed():
+        if re.search(rf"^{key}\s*=", text, re.MULTILINE) and re.search(rf"^\[{key}[.\]]", text, re.MULTILINE):
+            return f": beside a section [{key}] write `{key} = …` as `address = …` in it"
+    return ""
+
+
 def _place(values: dict[str, Any], path: list[str], text: str, source: str) -> None:
+    if len(path) == 1 and path[0] in _addressed():
+        path = [*path, _ADDRESS]
     for part in path[:-1]:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):

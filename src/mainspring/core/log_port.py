@@ -12,7 +12,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -49,7 +48,7 @@ class LogPort:
 
     async def opened(self, database: Database, outbox: OutboxLog) -> Log:
         """The log, once there is a reason to open it."""
-        if self._provider is not None and not self._provider[1].scheme and not self._folder.exists():
+        if self._provider is not None and not self._provider[1].scheme and not self._is_used:
             news, stop_following = outbox.follow_all()
             reasons = [asyncio.ensure_future(self._asked.wait()), asyncio.ensure_future(news.wait())]
             try:
@@ -64,7 +63,7 @@ class LogPort:
 
     async def kept(self) -> "Kept | None":
         """The log's files as a backup needs them; None where it keeps none here."""
-        if self._provider is None or self._provider[1].scheme or not self._folder.exists():
+        if self._provider is None or self._provider[1].scheme or not self._is_used:
             return None
         if self._provider[0].missing_extra():
             return None  # so nobody writes there
@@ -72,10 +71,10 @@ class LogPort:
         return _KeptLog(self._provider[0].name, log, await self._wiring.get(Relay))
 
     @property
-    def _folder(self) -> Path:
-        """Where the system that offers the log keeps its files."""
+    def _is_used(self) -> bool:
+        """Whether the system that offers the log has files already."""
         assert self._provider is not None
-        return Path(self._config.data) / self._provider[0].name
+        return any(folder.exists() for folder in self._config.folders(self._provider[0]))
 
     def _chosen(self) -> tuple[Manifest, PortSpec] | None:
         scheme = urlsplit(self._config.log).scheme
@@ -130,8 +129,8 @@ class _KeptLog:
 
     @asynccontextmanager
     async def at_rest(self) -> AsyncIterator[None]:
-        """No event is relayed and no position moves but in the database."""
-        async with self._relay.at_rest(), self._log.commits.closed():
+        """No event is relayed, nothing is appended in this process, and no position moves but in the database."""
+        async with self._relay.at_rest(), self._log.at_rest():
             yield
 
 

@@ -90,7 +90,10 @@ class SimulationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One system. References are `module:name` or `module:Class.method`; nothing is imported until asked for."""
+    """One system. References are `module:name` or `module:Class.method`; nothing is imported until asked for.
+
+    `folders` is the setting that names where the system keeps its files, where that may be elsewhere than in the data folder.
+    """
 
     name: str
     family: str
@@ -104,6 +107,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modules: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     settings: str = ""
+    folders: str = ""
     tables: str = ""
     services: tuple[str, ...] = ()
     routes: str = ""

@@ -44,13 +44,14 @@ async def backup(
     *,
     data: Path | None = None,
     kept: Sequence[Kept] = (),
+    elsewhere: Sequence[Path] = (),
     clock: Clock | None = None,
     progress: Progress = no_progress,
 ) -> Manifest:
     """Saves the database, and the files of the data folder `data`, to the new folder `target`.
 
-    Without `data`, an embedded database's own folder is taken. `kept` are systems that run and keep files there. Raises
-    `BackupError`, having left nothing behind.
+    Without `data`, an embedded database's own folder is taken. `kept` are systems that run and keep files there, or in
+    the folders `elsewhere`. Raises `BackupError`, having left nothing behind.
     """
     if data is None and isinstance(database, SqliteDatabase):
         data = database.path.parent
@@ -76,7 +77,7 @@ async def backup(
         for folder, image in taken:
             await asyncio.to_thread(_copy_image, writer, folder, image, progress)
         if data is not None:
-            without = _own_files(database, data)
+            without = _own_files(database, data) | {folder.absolute() for folder in elsewhere}
             await asyncio.to_thread(_copy_files, writer, data, without, {one.folder for one in kept}, progress)
         now_s = (clock or SystemClock()).wall_ns() / 1e9
         now = datetime.fromtimestamp(now_s, UTC).isoformat(timespec="seconds")
@@ -110,7 +111,9 @@ def _copy_files(writer: Writer, data: Path, without: set[Path], folders: set[str
     without |= {data / name for name in OF_A_PROCESS}
     for path in sorted(data.rglob("*")):
         relative = path.relative_to(data)
-        if path in without or relative.parts[0] in {*REBUILT, *folders} or path.is_symlink() or not path.is_file():
+        if not without.isdisjoint((path, *path.absolute().parents)):
+            continue
+        if relative.parts[0] in {*REBUILT, *folders} or path.is_symlink() or not path.is_file():
             continue
         try:
             writer.add(f"{DATA_FOLDER}/{relative.as_posix()}", path, progress)

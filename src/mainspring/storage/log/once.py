@@ -41,6 +41,7 @@ async def append(log: Log, database: Database, once: Once, topic: Topic, records
     planned = spread(topic, records, Random(once.digest))
     plan = await write(database, once, Plan, _kept, planned)
     crash_point("log.once.planned")
+    await log.may_append()
     producer_id = PRODUCER_IDS_FROM | int.from_bytes(blake2b(once.key.encode(), digest_size=8).digest()) >> 2
     shares: dict[int, list[int]] = {}
     for at, index in enumerate(plan.partitions):

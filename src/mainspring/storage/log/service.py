@@ -84,6 +84,8 @@ class Log:
         self.transactions = Transactions(self.engine, self.groups, clock, random=self.random)
         self.commits = Gate()
         """Every commit of a position outside of the database passes here; a backup closes it for a moment."""
+        self._may_append = asyncio.Event()
+        self._may_append.set()
         self.engine.on_deleted = self._forget_positions
         self._database = database
         self._consumers: set[LogConsumer | ShareConsumer] = set()
@@ -171,10 +173,12 @@ class Log:
         timestamp_ms: int | None = None,
     ) -> Position:
         """Appends one record; it is durable when this returns. Raises `LogError`."""
+        await self.may_append()
         return await self._appender.append(topic, New(value, key, headers, timestamp_ms, partition))
 
     async def append_many(self, topic: str, records: Iterable[Pair]) -> Sequence[Position]:
         """Appends keys and values in order. Raises as `append_records` does."""
+        await self.may_append()
         return await self._appender.append_pairs(topic, list(records))
 
     async def append_records(self, topic: str, records: Sequence[New]) -> Sequence[Position]:
@@ -183,6 +187,7 @@ class Log:
         Raises `MessageTooLarge`, having appended nothing, where one record alone is larger than the topic accepts, and
         what the partition raises.
         """
+        await self.may_append()
         return await self._appender.append_records(topic, records)
 
     # Reading
@@ -261,9 +266,29 @@ class Log:
         async with self.transactions.transaction(id) as inner:
             transaction = Transaction(self, inner)
             yield transaction
+            await self.may_append()
         transaction.committed()
 
     # Backups
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Meanwhile this process appends nothing of its own, and positions move in the database only.
+
+        What follows from a row is appended after it was written: so between a snapshot of the rows and the image nothing of
+        that kind comes in.
+        """
+        async with self.commits.closed():
+            self._may_append.clear()
+            try:
+                yield
+            finally:
+                self._may_append.set()
+
+    async def may_append(self) -> None:
+        """Returns once no backup wants to have it quiet, which is mostly at once."""
+        if not self._may_append.is_set():
+            await self._may_append.wait()
 
     def image(self) -> Image:
         """What the log holds now, for a backup. On the event loop."""
@@ -344,6 +369,7 @@ class Transaction:
         return await self.append_records(topic, [New(value, key) for key, value in records])
 
     async def append_records(self, topic: str, records: Sequence[New]) -> Sequence[Position]:
+        await self._log.may_append()
         found = await self._log.topic(topic)
         chosen = spread(found, records, self._log.random)
         bases = {}
