@@ -90,6 +90,7 @@ async def browse(
                 or found_bytes >= ANSWER_BYTES_MAX
             ):
                 return Leaf(found, scanned, Place(index, offset))
+            await partition.warm(offset, READ_BYTES)
             fetched = partition.read(offset, READ_BYTES, committed=isolation == "read_committed")
             if not fetched.buffers:
                 break

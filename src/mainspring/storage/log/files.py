@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
 
+LOOK_EVERY_BYTES = 64 << 10
+"""Half of what Linux reads ahead: what was read in order is in memory, or is not, in pieces that are no smaller."""
 _BUFFERS_MAX = 1_024
 _syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
@@ -27,6 +29,9 @@ class Files(Protocol):
         """Writes all buffers, one after the other. A part may have been written where this raises."""
 
     def read(self, handle: int, at: int, size: int) -> bytes: ...
+
+    def is_in_memory(self, handle: int, at: int, size: int) -> bool:
+        """Whether a read would not wait for the disk, as far as can be told from a look here and there."""
 
     def truncate(self, handle: int, size: int) -> None: ...
 
@@ -79,6 +84,19 @@ class RealFiles:
 
     def read(self, handle: int, at: int, size: int) -> bytes:
         return os.pread(handle, size, at)
+
+    def is_in_memory(self, handle: int, at: int, size: int) -> bool:
+        byte = bytearray(1)
+        try:
+            for place in (*range(at, at + size, LOOK_EVERY_BYTES), at + size - 1):
+                os.preadv(handle, (byte,), place, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            # A file system that cannot say has its files in memory, as tmpfs, or elsewhere than on a disk of ours.
+        return True
 
     def truncate(self, handle: int, size: int) -> None:
         os.ftruncate(handle, size)

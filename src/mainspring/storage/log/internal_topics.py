@@ -106,6 +106,7 @@ class InternalTopic:
         partition = self._engine.partition(self.name, index)
         offset = partition.log_start
         while offset < partition.high_watermark:
+            await partition.warm(offset, READ_BYTES_MAX)
             before, fetched = offset, partition.read(offset, READ_BYTES_MAX)
             for buffer in fetched.buffers:
                 for at, batch in batches_in(buffer):

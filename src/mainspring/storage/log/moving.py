@@ -22,7 +22,7 @@ from mainspring.core.problems import Problem
 from mainspring.storage.log.apache_client import ANSWER_S, settings_of
 from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.positions import Owned
-from mainspring.storage.log.reader import read_some
+from mainspring.storage.log.reader import READ_BYTES, read_some
 from mainspring.storage.log.records import Read
 from mainspring.storage.log.service import Log
 
@@ -171,6 +171,7 @@ async def _copy(settings: dict[str, Any], shares: list[_Share], progress: Progre
     for share in shares:
         partition, offset = share.partition, share.partition.log_start
         while offset < partition.last_stable:
+            await partition.warm(offset, READ_BYTES)
             seen = read_some(partition, offset, "read_committed", READ_RECORDS)
             for read in seen.records:
                 share.pass_on(read)

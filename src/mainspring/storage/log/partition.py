@@ -14,34 +14,12 @@ from typing import TYPE_CHECKING
 
 from . import reading
 from .checkpoints import FIRST_EPOCHS, Epochs, first_files
-from .codecs import Codec
-from .errors import (
-    CorruptBatch,
-    InvalidRecord,
-    InvalidTimestamp,
-    LogError,
-    MessageTooLarge,
-    OffsetOutOfRange,
-    Overloaded,
-    UnsupportedCompression,
-)
+from .checks import check
+from .errors import InvalidRecord, LogError, Overloaded
 from .files import OpenFiles
 from .model import Appending, Fetched, call
 from .producers import Kept, Origin, Producer, Producers
-from .records import (
-    CODEC_MASK,
-    CONTROL,
-    OVERHEAD_BYTES,
-    TRANSACTIONAL,
-    Batch,
-    build,
-    checksum,
-    marker_in,
-    parse,
-    placed,
-    records_in,
-    stamped,
-)
+from .records import OVERHEAD_BYTES, Batch, build, marker_in, parse, placed, records_in, stamped
 from .segments import SNAPSHOT, Segment
 from .settings import LogSettings
 from .tail import Tails
@@ -53,12 +31,14 @@ if TYPE_CHECKING:
     from .topics import Topic
 
 RELATIVE_OFFSET_MAX = (1 << 31) - 1
+INDEXES_BYTES_MAX = 4 << 20
+"""Of the indexes of closed segments: those of eighteen segments of 64 MiB."""
 
 
 class Surroundings:
     """What all partitions of an engine share."""
 
-    __slots__ = ("clock", "delete_records", "opened", "settings", "tails")
+    __slots__ = ("clock", "delete_records", "indexes", "opened", "settings", "tails")
     delete_records: Callable[[Partition, int], Awaitable[int]]
 
     def __init__(self, clock: Clock, settings: LogSettings, opened: OpenFiles) -> None:
@@ -67,6 +47,7 @@ class Surroundings:
         self.opened = opened
         """Files for reading, on the loop."""
         self.tails = Tails(settings.cache_bytes_max, settings.cache_partition_bytes_max)
+        self.indexes = reading.Indexes(INDEXES_BYTES_MAX)
 
 
 class Partition:
@@ -167,7 +148,7 @@ class Partition:
         header = parse(batch)
         if header.length + OVERHEAD_BYTES != size:
             return self._append_several(batch, acks, origin, now_ms)
-        self._check(batch, 0, header, origin, now_ms)
+        check(self.topic.config, batch, 0, header, origin, now_ms)
         if header.producer_id >= 0:
             states = self.producer_states
             if header.control:
@@ -182,36 +163,6 @@ class Partition:
             states.append(header, appending.base_offset, now_ms)
         return appending
 
-    def _check(self, data: bytes | bytearray | memoryview, at: int, batch: Batch, origin: Origin, now_ms: int) -> None:
-        size = batch.length + OVERHEAD_BYTES
-        if checksum(data, at, size) != batch.crc:
-            raise CorruptBatch("the checksum does not fit")
-        if batch.attributes & CODEC_MASK > Codec.ZSTD:
-            raise UnsupportedCompression(f"no compression has the number {batch.attributes & CODEC_MASK}")
-        if origin is Origin.REPLICATION:
-            return
-        config = self.topic.config
-        if size > config.max_message_bytes:
-            raise MessageTooLarge(f"{size} bytes, the topic accepts {config.max_message_bytes}")
-        if batch.count < 1 or batch.count != batch.last_delta + 1:
-            raise InvalidRecord(f"{batch.count} records with offsets up to {batch.last_delta}")
-        if origin is not Origin.CLIENT:
-            return
-        if batch.producer_id >= 0:
-            if batch.base_sequence < 0 or batch.producer_epoch < 0:
-                raise InvalidRecord("a batch of an idempotent producer without its sequence or epoch")
-        elif batch.attributes & TRANSACTIONAL:
-            raise InvalidRecord("a transactional batch without a producer id")
-        if batch.attributes & CONTROL:
-            raise InvalidRecord("control batches are the coordinator's")
-        if not config.stamps:
-            if batch.max_timestamp > now_ms + config.message_timestamp_after_max_ms:
-                raise InvalidTimestamp(f"{batch.max_timestamp} is too far ahead of {now_ms}")
-            if min(batch.base_timestamp, batch.max_timestamp) < now_ms - config.message_timestamp_before_max_ms:
-                raise InvalidTimestamp(f"{batch.base_timestamp} is too long before {now_ms}")
-        if config.is_compacted and any(record.key is None for record in records_in(memoryview(data)[at : at + size])):
-            raise InvalidRecord("a compacted topic accepts no record without a key")
-
     def _append_several(
         self, data: bytes | bytearray | memoryview, acks: int, origin: Origin, now_ms: int
     ) -> Appending:
@@ -221,7 +172,7 @@ class Partition:
         while at < len(data):
             try:
                 header = parse(data, at)
-                self._check(data, at, header, origin, now_ms)
+                check(self.topic.config, data, at, header, origin, now_ms)
                 if header.producer_id >= 0 and origin is not Origin.REPLICATION:
                     raise InvalidRecord("an idempotent producer appends one batch at a time")
             except LogError as error:
@@ -405,24 +356,15 @@ class Partition:
 
         The first batch comes whatever its size, unless not `at_least_one`. Raises `OffsetOutOfRange`.
         """
-        if not self.log_start <= offset <= self.high_watermark:
-            raise OffsetOutOfRange(f"{offset} is not between {self.log_start} and {self.high_watermark}")
-        stable = self.last_stable
-        before = stable if committed else self.high_watermark
-        if offset >= before:
-            return Fetched([], 0, [], self.high_watermark, stable, self.log_start)
-        tail = self.around.tails.get(self)
-        found = tail.read(offset, before, bytes_max) if tail is not None else None
-        buffers: list[bytes | memoryview]
-        if found is not None:
-            buffers, size = list(found[0]), found[1]
-        else:
-            chunk = reading.read_files(self, offset, before, bytes_max)
-            buffers, size = [chunk] if len(chunk) else [], len(chunk)
-        if size > bytes_max and not at_least_one:
-            return Fetched([], 0, [], self.high_watermark, stable, self.log_start)
-        aborted = reading.aborted(self, offset, before) if committed else []
-        return Fetched(buffers, size, aborted, self.high_watermark, stable, self.log_start)
+        return reading.read(self, offset, bytes_max, committed=committed, at_least_one=at_least_one)
+
+    def cold(self, offset: int, bytes_max: int) -> reading.Piece | None:
+        """Bytes of a file that a read would wait for while everybody else does; None where it would not."""
+        return reading.cold(self, offset, bytes_max)
+
+    async def warm(self, offset: int, bytes_max: int) -> None:
+        """Waits, and nobody else does, until a read from `offset` need not wait for the disk. Raises `OSError`."""
+        await reading.warm(self, offset, bytes_max)
 
     async def find(self, timestamp_ms: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record at or after the time, below the high watermark."""

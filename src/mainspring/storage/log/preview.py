@@ -72,6 +72,7 @@ async def preview(partition: Partition, now_ms: int, *, active: bool) -> Compact
     found: list[_One] = []
     offset, end = partition.log_start, partition.last_stable
     while offset < end and len(found) < RECORDS_MAX:
+        await partition.warm(offset, READ_BYTES)
         fetched = partition.read(offset, READ_BYTES, committed=True)
         if not fetched.buffers:
             break

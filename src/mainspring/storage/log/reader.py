@@ -89,6 +89,7 @@ class Reader:
     async def __anext__(self) -> list[Record]:
         while not self._closed:
             self._news.clear()
+            await self._partition.warm(self.offset, READ_BYTES)
             try:
                 seen = read_some(self._partition, self.offset, self._isolation, self._records_max)
             except OffsetOutOfRange:

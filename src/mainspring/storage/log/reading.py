@@ -1,24 +1,119 @@
-"""Reading a partition's files: from an offset, from a time, and which transactions were aborted in between.
+"""Reading a partition: from an offset, from a time, and which transactions were aborted in between.
 
-What comes back are whole batches as they lie in the file; headers are looked at, records only where a time is searched.
+What comes back are whole batches, the newest from memory, others as they lie in the file; headers are looked at, records only
+where a time is searched.
+
+A read runs on the event loop, where it costs a system call if its bytes are in the page cache, and would hold up everybody if
+they are not. `cold` says which bytes are not; who can wait has them brought in by a thread first (`warm`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from collections import OrderedDict
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from .errors import OffsetOutOfRange
+from .files import Files
 from .indexes import OffsetIndex, TimeIndex
+from .model import Fetched
 from .records import HEAD, HEAD_BYTES, OVERHEAD_BYTES, records_in
-from .segments import Segment, scan
+from .segments import INDEX, SCAN_BYTES, TIME_INDEX, Segment, scan
 
 if TYPE_CHECKING:
     from .partition import Partition
 
 SEARCH_BYTES = 8 << 10
 """Read at once to find a batch from where the index points: two of its intervals."""
+PIECES_MAX = 8
+"""So often a reader looks again whether all that it needs is in memory; then the disk is so busy that it may as well wait."""
+
+
+def read(partition: Partition, offset: int, bytes_max: int, *, committed: bool, at_least_one: bool) -> Fetched:
+    """See `Partition.read`."""
+    log_start, high_watermark, stable = partition.log_start, partition.high_watermark, partition.last_stable
+    if not log_start <= offset <= high_watermark:
+        raise OffsetOutOfRange(f"{offset} is not between {log_start} and {high_watermark}")
+    before = stable if committed else high_watermark
+    if offset >= before:
+        return Fetched([], 0, [], high_watermark, stable, log_start)
+    tail = partition.around.tails.get(partition)
+    found = tail.read(offset, before, bytes_max) if tail is not None else None
+    buffers: list[bytes | memoryview]
+    if found is not None:
+        buffers, size = list(found[0]), found[1]
+    else:
+        chunk = read_files(partition, offset, before, bytes_max)
+        buffers, size = [chunk] if len(chunk) else [], len(chunk)
+    if size > bytes_max and not at_least_one:
+        return Fetched([], 0, [], high_watermark, stable, log_start)
+    return Fetched(
+        buffers, size, aborted(partition, offset, before) if committed else [], high_watermark, stable, log_start
+    )
+
+
+class Piece(NamedTuple):
+    """Bytes of a file."""
+
+    path: str
+    at: int
+    size: int
+
+
+def cold(partition: Partition, offset: int, bytes_max: int) -> Piece | None:
+    """The first bytes that a read from `offset` would wait for; None where there are none, or it would find no file."""
+    tail = partition.around.tails.get(partition)
+    if not partition.segments or (tail is not None and tail.holds(offset)):
+        return None
+    segment = partition.segments[segment_of(partition, offset)]
+    if not segment.created:
+        return None
+    if segment.index is None and segment not in partition.around.indexes:
+        for suffix in (INDEX, TIME_INDEX):
+            if (piece := _cold_file(partition.around.opened.files, segment.path(suffix))) is not None:
+                return piece
+    position = indexes(partition, segment)[0].position(offset)
+    return _cold_piece(partition, segment, position, min(SEARCH_BYTES + bytes_max, segment.size - position))
+
+
+async def warm(partition: Partition, offset: int, bytes_max: int) -> None:
+    """Has a thread bring in what a read from `offset` would wait for. Raises `OSError` where the disk cannot read it."""
+    for _ in range(PIECES_MAX):
+        piece = cold(partition, offset, bytes_max)
+        if piece is None:
+            return
+        await asyncio.to_thread(bring_in, partition.around.opened.files, piece)
+
+
+def bring_in(files: Files, piece: Piece) -> None:
+    """Reads bytes so that they are in the page cache. For a thread. A file that has gone is none to wait for."""
+    try:
+        handle = files.open(piece.path)
+    except FileNotFoundError:
+        return
+    try:
+        for at in range(piece.at, piece.at + piece.size, SCAN_BYTES):
+            files.read(handle, at, min(SCAN_BYTES, piece.at + piece.size - at))
+    finally:
+        files.close(handle)
+
+
+def _cold_file(files: Files, path: str) -> Piece | None:
+    try:
+        size, handle = files.size(path), files.open(path)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if not size or files.is_in_memory(handle, 0, size) else Piece(path, 0, size)
+    finally:
+        files.close(handle)
+
+
+def _cold_piece(partition: Partition, segment: Segment, at: int, size: int) -> Piece | None:
+    opened, path = partition.around.opened, segment.path()
+    return None if size <= 0 or opened.files.is_in_memory(opened.handle(path), at, size) else Piece(path, at, size)
 
 
 def read_files(partition: Partition, offset: int, before: int, bytes_max: int) -> memoryview:
@@ -53,13 +148,47 @@ def segment_of(partition: Partition, offset: int) -> int:
     return max(0, bisect_right(partition.segments, offset, key=attrgetter("base")) - 1)
 
 
+class Indexes:
+    """Indexes of closed segments that were read lately: so many bytes of them, the least recently used go first."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._kept: OrderedDict[Segment, tuple[OffsetIndex, TimeIndex]] = OrderedDict()
+        self.size = 0
+
+    def __contains__(self, segment: Segment) -> bool:
+        return segment in self._kept
+
+    def get(self, segment: Segment) -> tuple[OffsetIndex, TimeIndex] | None:
+        found = self._kept.get(segment)
+        if found is not None:
+            self._kept.move_to_end(segment)
+        return found
+
+    def keep(self, segment: Segment, found: tuple[OffsetIndex, TimeIndex]) -> None:
+        self._kept[segment] = found
+        self.size += _size(found)
+        while self.size > self._bytes_max:
+            self.size -= _size(self._kept.popitem(last=False)[1])
+
+
+def _size(found: tuple[OffsetIndex, TimeIndex]) -> int:
+    return len(found[0].data) + len(found[1].data)
+
+
 def indexes(partition: Partition, segment: Segment) -> tuple[OffsetIndex, TimeIndex]:
-    opened = partition.around.opened
+    opened, kept = partition.around.opened, partition.around.indexes
+    found = kept.get(segment) if segment.index is None else None
+    if found is not None:
+        return found
     try:
-        return segment.indexes(opened.files)
+        found = segment.indexes(opened.files)
     except (ValueError, FileNotFoundError):
         segment.rebuild(opened, partition.topic.config.index_interval_bytes)
-        return segment.indexes(opened.files)
+        found = segment.indexes(opened.files)
+    if segment.index is None:
+        kept.keep(segment, found)
+    return found
 
 
 def aborted(partition: Partition, offset: int, before: int) -> list[tuple[int, int]]:
@@ -81,7 +210,10 @@ async def find(partition: Partition, timestamp_ms: int) -> tuple[int, int] | Non
         if segment.max_timestamp < timestamp_ms or not segment.created:
             continue
         index, times = indexes(partition, segment)
-        for _, batch, data in scan(opened, segment, index.position(times.offset(timestamp_ms))):
+        position = index.position(times.offset(timestamp_ms))
+        if (piece := _cold_piece(partition, segment, position, min(SCAN_BYTES, segment.size - position))) is not None:
+            await asyncio.to_thread(bring_in, opened.files, piece)
+        for _, batch, data in scan(opened, segment, position):
             if batch.base_offset >= partition.high_watermark:
                 return None
             if batch.max_timestamp < timestamp_ms or batch.last_offset < partition.log_start:

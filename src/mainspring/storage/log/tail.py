@@ -36,6 +36,10 @@ class Tail:
         self._head = head
         return before - self.size
 
+    def holds(self, offset: int) -> bool:
+        """Whether the batch with `offset` is here, if there is one."""
+        return self._head < len(self._bases) and self._bases[self._head] <= offset
+
     def read(self, offset: int, before: int, bytes_max: int) -> tuple[list[bytes], int] | None:
         """Batches from the one with `offset` to those that begin below `before`, the first whatever its size.
 

@@ -128,6 +128,7 @@ class Tail:
         at = self._places[partition.index]
         if at >= self._end(partition):
             return Sifted([], 0, 0, at)
+        await partition.warm(at, READ_BYTES)
         try:
             fetched = partition.read(at, READ_BYTES, committed=self._isolation == "read_committed")
         except OffsetOutOfRange:

@@ -1,15 +1,18 @@
 """Fetch: records out, as whole batches in the very bytes that producers sent.
 
-A request that finds less than `min_bytes` waits on the progress of its partitions, at most `max_wait`. The answer is one list
-of buffers: headers packed by hand, and between them what the engine holds in memory or has read, which nothing copies.
+A request that finds less than `min_bytes` waits on the progress of its partitions, at most `max_wait`. One that asks for what
+is not in memory waits for a thread that brings it in, so that nobody else waits for the disk. The answer is one list of
+buffers: headers packed by hand, and between them what the engine holds in memory or has read, which nothing copies.
 """
 
 import asyncio
+import logging
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-from mainspring.storage.log.errors import LogError, OffsetOutOfRange
+from mainspring.storage.log.errors import LogError, OffsetOutOfRange, StorageFailed
 from mainspring.storage.log.kafka.acls import Operation, Resource
 from mainspring.storage.log.kafka.codec import ms
 from mainspring.storage.log.kafka.fetch_sessions import TopicKey, Turn, Wanted
@@ -21,6 +24,7 @@ from mainspring.storage.log.kafka.varints import put_varint
 if TYPE_CHECKING:
     from mainspring.storage.log.partition import Partition
 
+_log = logging.getLogger(__name__)
 FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH = 74, 75
 READ_COMMITTED = 1
 
@@ -90,7 +94,9 @@ def fetch(request: Any, context: Context) -> "Buffers | Later":
 class Fetching(Later):
     """One request: reads, and waits where that was too little."""
 
-    __slots__ = ("_context", "_endings", "_looking", "_request", "_timer", "_turn")
+    __slots__ = (
+        "_cold", "_cold_bytes", "_context", "_endings", "_is_warm", "_looking", "_request", "_timer", "_turn", "_warming",
+    )  # fmt: skip
 
     def __init__(self, request: Any, turn: Turn, context: Context) -> None:
         self._request = request
@@ -99,9 +105,17 @@ class Fetching(Later):
         self._endings: list[Any] = []
         self._looking = False
         self._timer: asyncio.TimerHandle | None = None
+        self._cold: list[tuple[Partition, int, int]] = []
+        """Partition, offset and bytes of what must be brought in first."""
+        self._cold_bytes = 0
+        self._is_warm = False
+        self._warming: asyncio.Task[None] | None = None
 
     def begin(self) -> "Buffers | Fetching":
         found, size, settled = self._read()
+        if self._cold:
+            self._warming = asyncio.get_running_loop().create_task(self._warm())
+            return self
         wait_ms = ms(self._request.max_wait)
         if settled or wait_ms <= 0 or size >= self._request.min_bytes or not self._turn.wanted:
             return self._write(found, size)
@@ -111,6 +125,18 @@ class Fetching(Later):
             self._endings.append(partition.on_progress(self._progressed))
         self._context.session.on_end = self._stop
         return self
+
+    async def _warm(self) -> None:
+        """Begins again when all is in memory; what cannot be is said by the read."""
+        for partition, offset, bytes_max in self._cold:
+            with suppress(OSError):
+                await partition.warm(offset, bytes_max)
+        self._cold.clear()
+        self._cold_bytes = 0
+        self._is_warm = True
+        answer = self.begin()
+        if answer is not self:
+            self.then(answer)
 
     def _partitions(self) -> list["Partition"]:
         """Those that can be waited for."""
@@ -174,11 +200,13 @@ class Fetching(Later):
         size, settled = 0, bool(self._turn.error_code)
         for wanted in self._turn.wanted:
             try:
-                one = self._read_one(
-                    self._partition(wanted), wanted, min(wanted.bytes_max, room - size), size == 0, committed
-                )
+                left = min(wanted.bytes_max, room - size - self._cold_bytes)
+                one = self._read_one(self._partition(wanted), wanted, left, size == 0, committed)
             except LogError as error:
                 one = Found(wanted, error.kafka_code)
+            except OSError as error:
+                _log.error("cannot read %s-%d: %s", wanted.topic, wanted.index, error)
+                one = Found(wanted, StorageFailed.kafka_code)
             size += one.size
             settled = settled or one.code != 0 or one.diverging is not None
             found.append(one)
@@ -199,6 +227,10 @@ class Fetching(Later):
         readable = last_stable if committed else high_watermark
         offset = wanted.offset
         if (log_start <= offset and readable <= offset <= partition.end) or (room <= 0 and not first):
+            return Found(wanted, 0, high_watermark, last_stable, log_start, aborted)
+        if not self._is_warm and log_start <= offset < readable and partition.cold(offset, max(room, 0)) is not None:
+            self._cold.append((partition, offset, max(room, 0)))
+            self._cold_bytes += max(room, 0)
             return Found(wanted, 0, high_watermark, last_stable, log_start, aborted)
         fetched = partition.read(offset, max(room, 0), committed=committed, at_least_one=first)
         return Found(
