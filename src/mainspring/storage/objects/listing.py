@@ -1,6 +1,7 @@
 """Listings: keys in the order of their bytes, common prefixes rolled up, page after page over one moment.
 
-With a delimiter the walk seeks past each common prefix instead of reading what is below it, so a page costs what it shows.
+With a delimiter the walk seeks past each common prefix instead of reading what is below it, so a page costs what it shows:
+after a seek it reads one row, and where that was no prefix again four times as many each time.
 A key with many versions is sought past in the same way. What a page shows is decided by sequence numbers: of each key the
 newest row with `seq <= at` that had not ended by then. Rows that end while pages are asked for are kept (`versions.drop`).
 """
@@ -18,12 +19,12 @@ from mainspring.core.ports import Connection
 from mainspring.storage.objects import buckets
 from mainspring.storage.objects.errors import InvalidArgument
 from mainspring.storage.objects.lookups import find_bucket
-from mainspring.storage.objects.model import Bucket, Checksum, Flags, Versioning, decode_about, version_id
+from mainspring.storage.objects.model import Bucket, Checksum, Flags, Versioning, version_id
 from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.tables import version
 
 KEYS_MAX = 1000
-ROWS_FIRST, ROWS_MAX = 8, 1024
+ROWS_FIRST, ROWS_GROWTH, ROWS_MAX = 1, 4, 1024
 OLD_VERSIONS_MAX = 32
 """After so many older versions of one key in a row the walk seeks past it."""
 
@@ -61,19 +62,40 @@ _OLDER = (
 FOREVER = 2**62
 
 
-class Listed(msgspec.Struct, frozen=True):
+class Listed(msgspec.Struct, frozen=True, gc=False):
     """One line of a listing. `modified_us` is also its sequence number."""
 
     key: str
-    version: str
     modified_us: int
+    flags: int
     size: int
     etag: str
     storage_class: str
     owner: str
     checksum: Checksum | None
-    marker: bool = False
     latest: bool = True
+
+    @property
+    def version(self) -> str:
+        """The public name of this version."""
+        return version_id(self.modified_us, self.flags)
+
+    @property
+    def marker(self) -> bool:
+        return bool(self.flags & Flags.DELETE_MARKER)
+
+
+class _Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Of a `model.About` what listings tell; the rest is skipped unread."""
+
+    headers: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+    checksum: Checksum | None = None
+    storage_class: str = "STANDARD"
+    owner: str = ""
+
+
+_decode_told = msgspec.msgpack.Decoder(_Told).decode
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -218,13 +240,13 @@ class _Cursor:
             rows = self._rows(self._statement)
             for row in rows:
                 yield row
-                if self._is_sought():
+                if self._sought is not None:
                     break
             if not self._is_sought():
                 if len(rows) < self._count:
                     return
                 # A batch may end within a key's versions; the others of that key come before the next one.
-                self._count = min(2 * self._count, ROWS_MAX)
+                self._count = min(ROWS_GROWTH * self._count, ROWS_MAX)
                 yield from self._older(rows[-1][0], rows[-1][1])
             self._go_on(rows[-1][0] + b"\0")
 
@@ -254,17 +276,6 @@ class _Cursor:
 
 
 def _listed(row: Any, latest: bool) -> Listed:
-    key, rank, flags, size, etag, about_bytes = row
-    about = decode_about(about_bytes)
-    return Listed(
-        key.decode(),
-        version_id(-rank, flags),
-        -rank,
-        size,
-        etag,
-        about.storage_class,
-        about.owner,
-        about.checksum,
-        bool(flags & Flags.DELETE_MARKER),
-        latest,
-    )
+    key, rank, flags, size, etag, about = row
+    told = _decode_told(about)
+    return Listed(key.decode(), -rank, flags, size, etag, told.storage_class, told.owner, told.checksum, latest)

@@ -12,6 +12,7 @@ from mainspring.storage.objects.s3.xml import (
     escaped,
     is_plain,
     is_plain_in_urls,
+    seconds,
     timestamp,
     url_encoded,
 )
@@ -56,22 +57,27 @@ class Wanted:
 
 
 def _contents(call: Call, wanted: Wanted, entries: list[Listed], *, owners: bool) -> str:
+    """The lines of a page. What most of them share is written once, and each is one piece of text."""
     names = call.door.identities.names
     sums: dict[tuple[str, str] | None, str] = {None: ""}
-    told: dict[str, str] = {}
-    lines = []
+    told = {one.owner: _owner(one.owner, names) for one in entries} if owners else {}
+    lines, kind, summed, at_s, second = [], None, "", -1, ""
     for one, key in zip(entries, wanted.texts([one.key for one in entries]), strict=True):
-        checksum = one.checksum
-        kind = None if checksum is None else (checksum.algorithm, checksum.kind)
-        summed = sums.get(kind)
-        if summed is None and kind is not None:
-            summed = sums[kind] = element("ChecksumAlgorithm", kind[0]) + element("ChecksumType", kind[1])
-        owner = ""
-        if owners and (owner := told.get(one.owner, "")) == "":
-            owner = told[one.owner] = _owner(one.owner, names)
+        if (checksum := one.checksum) is None:
+            summed = ""
+        else:
+            kind = checksum.algorithm, checksum.kind
+            known = sums.get(kind)
+            if known is None:
+                known = sums[kind] = element("ChecksumAlgorithm", kind[0]) + element("ChecksumType", kind[1])
+            summed = known
+        modified_ms = one.modified_us // 1_000
+        if modified_ms // 1_000 != at_s:
+            at_s = modified_ms // 1_000
+            second = seconds(at_s)
         lines.append(
-            f"<Contents><Key>{key}</Key><LastModified>{timestamp(one.modified_us)}</LastModified>"
-            f"<ETag>&quot;{one.etag}&quot;</ETag>{summed}<Size>{one.size}</Size>{owner}"
+            f"<Contents><Key>{key}</Key><LastModified>{second}.{modified_ms % 1_000:03d}Z</LastModified>"
+            f"<ETag>&quot;{one.etag}&quot;</ETag>{summed}<Size>{one.size}</Size>{told[one.owner] if owners else ''}"
             f"<StorageClass>{one.storage_class}</StorageClass></Contents>"
         )
     return "".join(lines)

@@ -138,13 +138,14 @@ def elements(pairs: Iterable[tuple[str, Any]]) -> str:
 
 
 @lru_cache(maxsize=4_096)
-def _second(at_s: int) -> str:
+def seconds(at_s: int) -> str:
+    """Seconds UTC as `timestamp` begins."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def timestamp(at_us: int) -> str:
     """Microseconds UTC as S3 writes them in documents, with milliseconds."""
-    return f"{_second(at_us // 1_000_000)}.{at_us // 1_000 % 1_000:03d}Z"
+    return f"{seconds(at_us // 1_000_000)}.{at_us // 1_000 % 1_000:03d}Z"
 
 
 def url_encoded(text: str) -> str:
