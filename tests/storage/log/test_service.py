@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
@@ -138,3 +139,30 @@ async def test_positions_in_the_database_go_with_their_topic_through_whichever_d
             "one of a topic that went without a word is gone as well"
         )
         await later.stop()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 20, 100])
+async def test_a_start_that_is_given_up_leaves_no_thread_and_no_harm(tmp_path: Path, turns: int) -> None:
+    log = Log(tmp_path, SystemClock())
+    await log.start()
+    await log.append("kept", b"0")
+    await log.engine.partition("kept", 0).delete_records(1)
+    await log.append("kept", b"1")
+    async with log.transaction("t") as transaction:
+        await transaction.append("kept", b"2")
+    await log.stop()
+    before = set(threading.enumerate())
+    log = Log(tmp_path, SystemClock())
+    starting = asyncio.ensure_future(log.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if starting.cancel():
+        await asyncio.gather(starting, return_exceptions=True)
+        assert starting.cancelled()
+    else:
+        await log.stop()
+    assert not [one for one in set(threading.enumerate()) - before if one.name == "log-writer"]
+    log = Log(tmp_path, SystemClock())
+    await log.start()
+    assert [record.value for record in await log.fetch("kept", 0, 0)] == [b"1", b"2"]
+    await log.stop()

@@ -94,6 +94,33 @@ class Engine:
 
         Raises `OSError`, as a `BlockingIOError` where another process has a directory open.
         """
+        try:
+            await self._open()
+        except BaseException:
+            await self._abandon()
+            raise
+        self.upkeep.start()
+        self.cleaner.start()
+
+    async def stop(self) -> None:
+        """Writes everything down, so that the next start need not read it again."""
+        await self.cleaner.stop()
+        await self.upkeep.stop()
+        for directory in self._directories:
+            partitions = tuple(directory.partitions.values())
+            for partition in partitions:
+                if partition.failure is None:
+                    partition.failure = NotOpen("the log has stopped")
+            try:
+                await directory.writer.call(directory.leave, partitions)
+            except OSError:
+                _log.exception("the next start must read what it need not", extra={"path": directory.path})
+            await directory.writer.stop()
+            for partition in partitions:
+                partition.notify()
+        self._let_go()
+
+    async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         deliver: Callable[[Callable[[], None]], object] = loop.call_soon_threadsafe if self._threaded else _at_once
         make = ThreadedWriter if self._threaded else InlineWriter
@@ -116,25 +143,14 @@ class Engine:
                 self._partitions += 1
         for topic in self.topics.values():
             topic.partitions.sort(key=lambda partition: partition.index)
-        self.upkeep.start()
-        self.cleaner.start()
 
-    async def stop(self) -> None:
-        """Writes everything down, so that the next start need not read it again."""
-        await self.cleaner.stop()
-        await self.upkeep.stop()
+    async def _abandon(self) -> None:
+        """A start that failed or was given up: ends the threads, and leaves the files to the next start as they are."""
         for directory in self._directories:
-            partitions = tuple(directory.partitions.values())
-            for partition in partitions:
-                if partition.failure is None:
-                    partition.failure = NotOpen("the log has stopped")
-            try:
-                await directory.writer.call(directory.leave, partitions)
-            except OSError:
-                _log.exception("the next start must read what it need not", extra={"path": directory.path})
             await directory.writer.stop()
-            for partition in partitions:
-                partition.notify()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._directories.clear()
         self._around.opened.close_all()
         while self._locks:

@@ -98,12 +98,16 @@ class Log:
 
     async def start(self) -> None:
         await self.engine.start()
-        if self._database is not None:
-            for topic in await self._database.read(commits.topics) - self.engine.topics.keys():
-                await self._forget_positions(topic)
-        await self.groups.start()
-        await self._dismiss()
-        await self.transactions.start()
+        try:
+            if self._database is not None:
+                for topic in await self._database.read(commits.topics) - self.engine.topics.keys():
+                    await self._forget_positions(topic)
+            await self.groups.start()
+            await self._dismiss()
+            await self.transactions.start()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Ends every consumer's iterator, then closes all files: the next start reads no segment."""
@@ -273,11 +277,7 @@ class Log:
 
     @asynccontextmanager
     async def at_rest(self) -> AsyncIterator[None]:
-        """Meanwhile this process appends nothing of its own, and positions move in the database only.
-
-        What follows from a row is appended after it was written: so between a snapshot of the rows and the image nothing of
-        that kind comes in.
-        """
+        """Meanwhile this process appends nothing, whatever rows it follows from, and positions move in the database only."""
         async with self.commits.closed():
             self._may_append.clear()
             try:
