@@ -2,12 +2,16 @@
 
 The brokers take turns on one core, the client has the other. `async` is acknowledged from the page cache, as Kafka does;
 `commit` is synced before it is acknowledged, Kafka's `flush.messages=1`. Every figure of a turn is of a topic of its own.
+
+Last, what a program gets that has the log in its own process, beside what it gets through librdkafka: two cores each.
 """
 
+import asyncio
+import os
 import statistics
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,11 +23,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from bench.comparison import Comparison
 from bench.load import CLIENT_CPU, pinned_to
 from bench.storage.log_brokers import Kafka, Ours, resident_mb
+from mainspring.core.clock import SystemClock
+from mainspring.storage.log import Log
+from mainspring.storage.log.settings import FlushPolicy, LogSettings
 
 PATIENCE_S = 60.0
 ROUNDS = 3
 PEER = "Kafka 4.2"
 RATE_PER_S = 5_000
+PARTITIONS = 1_000
 Broker = Ours | Kafka
 
 
@@ -42,19 +50,28 @@ def run(seconds: float) -> list[Comparison]:
             ("consume 100 B from cache", _consume, 1.0),
         ):
             found.append(_compared(name, measure, ours, peer, turn_s, "msg/s", target))
-        latency = _compared(f"end to end p99 at {RATE_PER_S:,} msg/s", _p99_ms, ours, peer, turn_s, "ms", 2.0)
-        latency.higher_is_better = False
-        found.append(latency)
+        found.append(
+            _latency(f"end to end p99 at {RATE_PER_S:,} msg/s", _p99_ms(1, RATE_PER_S), ours, peer, turn_s, 2.0)
+        )
         memory = [resident_mb(ours.pid)], [resident_mb(peer.pid)]
         found.append(Comparison("resident after the run", memory[0], PEER, memory[1], "MB", False, 4.0))
         found.append(Comparison("start to first answer", [started[0]], PEER, [started[1]], "s", False, 10.0))
-        wire = found[0].ours
+        spread = _p99_ms(PARTITIONS, 10 * PARTITIONS)
+        found.append(_latency(f"end to end p99 at 10 msg/s in each of {PARTITIONS:,}", spread, ours, peer, turn_s, 1.0))
+        wire, singly = found[0].ours, found[3].ours
     finally:
         ours.stop()
         peer.stop()
-    found.append(
-        Comparison("in process, 100 B, async", _in_process(turn_s), "our own wire path", wire, "msg/s", target=5.0)
-    )
+    for name, work, wire_name, figures in (
+        ("in process, 100 B, 4 callers of 5,000, async", _appending_many, "librdkafka to us, linger 5 ms", wire),
+        (
+            "in process, 100 B one by one, 512 callers, async",
+            _appending_one,
+            "librdkafka to us, one per request",
+            singly,
+        ),
+    ):
+        found.append(Comparison(name, _in_process(work, turn_s), wire_name, figures, "msg/s", target=5.0))
     ours, peer = Ours("commit"), Kafka("commit")
     _started(ours, peer)
     try:
@@ -96,11 +113,19 @@ def _compared(
     return Comparison(name, figures[0], PEER, figures[1], unit, target=target)
 
 
-def _topic(broker: Broker) -> tuple[dict[str, Any], str]:
+def _latency(
+    name: str, measure: Callable[[Broker, float], float], ours: Ours, peer: Kafka, turn_s: float, target: float
+) -> Comparison:
+    latency = _compared(name, measure, ours, peer, turn_s, "ms", target)
+    latency.higher_is_better = False
+    return latency
+
+
+def _topic(broker: Broker, partitions: int = 1) -> tuple[dict[str, Any], str]:
     base: dict[str, Any] = {"bootstrap.servers": f"127.0.0.1:{broker.port}", "log_level": 0}
     name = f"bench-{uuid.uuid4().hex[:12]}"
     admin = AdminClient(base)
-    for future in admin.create_topics([NewTopic(name, 1, 1)]).values():
+    for future in admin.create_topics([NewTopic(name, partitions, 1)]).values():
         future.result(PATIENCE_S)
     return base, name
 
@@ -171,51 +196,86 @@ def _consume(broker: Broker, seconds: float) -> float:
     return statistics.median(rates)
 
 
-def _p99_ms(broker: Broker, seconds: float) -> float:
+def _p99_ms(partitions: int, rate_per_s: int) -> Callable[[Broker, float], float]:
     """From `produce` to the consumer that waits for it, at a steady rate; half of the time is the client's own."""
-    base, name = _topic(broker)
-    producer = Producer(base | {"linger.ms": 0, "acks": "all"})
-    consumer = Consumer(base | {"group.id": name, "enable.auto.commit": False, "fetch.wait.max.ms": 100})
-    consumer.assign([TopicPartition(name, 0, 0)])
-    producer.produce(name, b"0")
-    producer.flush(PATIENCE_S)
-    while not consumer.consume(1, 1.0):
-        pass
-    waits: list[float] = []
-    begun, sent = time.perf_counter(), 0
-    wanted = int(RATE_PER_S * max(seconds, 1.0))
-    while len(waits) < wanted:
-        due = min(wanted, int((time.perf_counter() - begun) * RATE_PER_S))
-        while sent < due:
-            producer.produce(name, repr(time.perf_counter()).encode())
-            sent += 1
-        producer.poll(0)
-        for message in consumer.consume(500, 0.0005):
-            waits.append(time.perf_counter() - float(message.value()))
-    consumer.close()
-    return statistics.quantiles(waits, n=100)[98] * 1000
+
+    def measure(broker: Broker, seconds: float) -> float:
+        base, name = _topic(broker, partitions)
+        producer = Producer(base | {"linger.ms": 0, "acks": "all"})
+        consumer = Consumer(base | {"group.id": name, "enable.auto.commit": False, "fetch.wait.max.ms": 100})
+        consumer.assign([TopicPartition(name, partition, 0) for partition in range(partitions)])
+        for partition in range(partitions):
+            producer.produce(name, b"0", partition=partition)
+        producer.flush(PATIENCE_S)
+        begun, seen = time.perf_counter(), 0
+        while seen < partitions:
+            seen += len(consumer.consume(partitions, 1.0))
+            if time.perf_counter() - begun > PATIENCE_S:
+                raise RuntimeError("records did not come")
+        waits: list[float] = []
+        begun, sent = time.perf_counter(), 0
+        wanted = int(rate_per_s * max(seconds, 1.0))
+        while len(waits) < wanted:
+            due = min(wanted, int((time.perf_counter() - begun) * rate_per_s))
+            while sent < due:
+                producer.produce(name, repr(time.perf_counter()).encode(), partition=sent % partitions)
+                sent += 1
+            producer.poll(0)
+            for message in consumer.consume(500, 0.0005):
+                waits.append(time.perf_counter() - float(message.value()))
+        consumer.close()
+        return statistics.quantiles(waits, n=100)[98] * 1000
+
+    return measure
 
 
-def _in_process(seconds: float) -> list[float]:
-    """Records a second through `append_many`, a thousand at a time, ten calls at once."""
-    from mainspring.core.clock import SystemClock
-    from mainspring.storage.log import Log
-    from mainspring.storage.log.settings import FlushPolicy, LogSettings
+def _in_process(work: Callable[[Log, float], Awaitable[float]], seconds: float) -> list[float]:
+    """Records a second in this process, acknowledged as Kafka does: when they are written, not synced."""
 
     async def measure() -> float:
-        import asyncio
-
         with TemporaryDirectory() as folder:
             log = Log(Path(folder), SystemClock(), settings=LogSettings(flush_policy=FlushPolicy.ASYNC))
             await log.start()
             await log.create_topic("bench")
-            batch = [(None, bytes(100))] * 1000
-            count, begun = 0, time.perf_counter()
-            while time.perf_counter() - begun < seconds:
-                await asyncio.gather(*(log.append_many("bench", batch) for _ in range(10)))
-                count += 10_000
-            rate = count / (time.perf_counter() - begun)
-            await log.stop()
-            return rate
+            try:
+                await work(log, min(seconds, 0.2))  # As on the other side: cold caches are not counted.
+                return await work(log, seconds)
+            finally:
+                await log.stop()
 
     return [uvloop.run(measure()) for _ in range(ROUNDS)]
+
+
+async def _appending_many(log: Log, seconds: float) -> float:
+    """Each call is as much as librdkafka gathers in its five milliseconds; its answer is where each record is."""
+    batch = [(None, os.urandom(100)) for _ in range(5_000)]
+
+    async def call() -> int:
+        positions = await log.append_many("bench", batch)
+        return positions[-1].offset - positions[0].offset + 1
+
+    return await _counted(call, callers=4, seconds=seconds)
+
+
+async def _appending_one(log: Log, seconds: float) -> float:
+    value = os.urandom(100)
+
+    async def call() -> int:
+        await log.append("bench", value)
+        return 1
+
+    return await _counted(call, callers=512, seconds=seconds)
+
+
+async def _counted(call: Callable[[], Awaitable[int]], callers: int, seconds: float) -> float:
+    """What callers who each wait for their answer get done in a second."""
+    begun = time.perf_counter()
+
+    async def caller() -> int:
+        count = 0
+        while time.perf_counter() - begun < seconds:
+            count += await call()
+        return count
+
+    counts = await asyncio.gather(*(caller() for _ in range(callers)))
+    return sum(counts) / (time.perf_counter() - begun)
