@@ -5,7 +5,7 @@ below, and so the key, the effect and the answer become durable together. A seco
 one's result without running anything again.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
@@ -30,22 +30,32 @@ class Once:
         self.replayed = False
 
 
-async def write(
+def write(
     database: Database,
     once: Once | None,
     kind: type[T],
     function: Callable[Concatenate[Connection, P], T],
     *args: P.args,
     **kwargs: P.kwargs,
-) -> T:
+) -> Awaitable[T]:
     """`database.write(function, *args)`, at most once for `once`; without one it is just that.
 
     `kind` is the type of the result, which msgspec can write as JSON. Raises `KeyReused` where the key came with
     another request before, and what `function` raised, having stored nothing, so that the key may be tried again.
     """
     if once is None:
-        return await database.write(function, *args, **kwargs)
+        return database.write(function, *args, **kwargs)
+    return _write_once(database, once, kind, function, *args, **kwargs)
 
+
+async def _write_once(
+    database: Database,
+    once: Once,
+    kind: type[T],
+    function: Callable[Concatenate[Connection, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
     def encoded(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> bytes:
         return msgspec.json.encode(function(connection, *args, **kwargs))
 

@@ -43,6 +43,13 @@ def test_spelling_is_positional_and_can_be_read_back(number: int, name: str) -> 
     assert value == number
 
 
+@given(st.lists(st.integers(0, 10**9), max_size=5), st.sampled_from(sorted(codes.ALPHABETS)), st.integers(1, 9))
+def test_many_are_spelt_as_each_is_alone(numbers: list[int], name: str, length: int) -> None:
+    alphabet = codes.ALPHABETS[name]
+    numbers = [number % len(alphabet) ** length for number in numbers]
+    assert codes.spell_all(numbers, alphabet, length) == [codes.spell(number, alphabet, length) for number in numbers]
+
+
 def test_alphabets_are_what_they_promise() -> None:
     assert len(set(codes.ALPHABETS["base62"])) == 62
     assert len(set(codes.ALPHABETS["base58"])) == 58 and not set("0OIl") & set(codes.ALPHABETS["base58"])

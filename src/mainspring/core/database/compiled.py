@@ -19,6 +19,7 @@ from sqlalchemy.sql.dml import UpdateBase, ValuesBase
 from sqlalchemy.sql.elements import BindParameter
 
 from mainspring.core.database.core_tables import log_records
+from mainspring.core.database.types import without_nul
 from mainspring.core.ports import Row
 
 PLANS_MAX = 4096
@@ -203,8 +204,15 @@ def _binder(
     if not changed:
         return take
 
+    # A call for each text of a row would be most of the work.
+    texts = [place for place, step in changed if step is without_nul]
+    changed = [(place, step) for place, step in changed if step is not without_nul]
+
     def bind(parameters: Parameters) -> Sequence[Any]:
         values = list(take(parameters))
+        for place in texts:
+            if (text := values[place]) is not None and "\0" in text:
+                without_nul(text)
         for place, step in changed:
             values[place] = step(values[place])
         return values

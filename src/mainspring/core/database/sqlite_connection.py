@@ -136,6 +136,7 @@ class SqliteConnection:
         self._plans = plans
         self._lookup = plans.get
         self._cursor = raw.cursor
+        self._changing = raw.cursor()
         self._wall_ns = clock.wall_ns
         self._writes = writes
 
@@ -153,6 +154,10 @@ class SqliteConnection:
         try:
             if plan.special or (self._writes and not plan.changes):
                 return self._execute_specially(plan, given)
+            if self._writes:
+                changing = self._changing
+                changing.execute(plan.sql, plan.bind(given))
+                return ListRows([], changing.rowcount)
             cursor: LazyRows = self._cursor(LazyRows)
             cursor.execute(plan.sql, plan.bind(given))
         except Exception as error:

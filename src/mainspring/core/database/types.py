@@ -27,7 +27,7 @@ class Text(TypeDecorator[str]):
         return dialect.type_descriptor(sa.TEXT() if dialect.name == "sqlite" else sa.TEXT(collation="C"))
 
     def bind_processor(self, dialect: Dialect) -> Processor | None:
-        return _without_nul
+        return without_nul
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Processor | None:
         return None
@@ -85,7 +85,7 @@ class Json(TypeDecorator[Any]):
         return _json_value
 
 
-def _without_nul(value: Any) -> Any:
+def without_nul(value: Any) -> Any:
     if value is not None and "\0" in value:
         raise Violation("text must not hold NUL")
     return value

@@ -37,16 +37,19 @@ class Channel(NamedTuple):
 
 
 class Request:
-    """One request. `path_values` are the decoded values of the route's names; `body_bytes_max` is what `body` accepts."""
+    """One request. `path_values` are the decoded values of the route's names; `body_bytes_max` is what `body` accepts.
 
-    __slots__ = ("_body", "_headers", "body_bytes_max", "path_values", "receive", "scope")
+    `headers` go by lower-case name; a repeated one is joined by commas, `cookie` by semicolons.
+    """
+
+    __slots__ = ("_body", "body_bytes_max", "headers", "path_values", "receive", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, body_bytes_max: int = BODY_BYTES_MAX) -> None:
         self.scope = scope
         self.receive = receive
         self.body_bytes_max = body_bytes_max
         self.path_values: dict[str, str] = {}
-        self._headers: dict[bytes, bytes] | None = None
+        self.headers = headers_of(scope)
         self._body: bytes | None = None
 
     @property
@@ -82,14 +85,6 @@ class Request:
         """The id that `manners` gave this request, for logs; empty without them."""
         request_id: bytes = self.scope.get("mainspring.request_id", b"")
         return request_id.decode()
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        """Headers by lower-case name; a repeated one is joined by commas, `cookie` by semicolons."""
-        headers = self._headers
-        if headers is None:
-            headers = self._headers = headers_of(self.scope)
-        return headers
 
     def header(self, name: str) -> str | None:
         """The header called `name` (lower case), or None."""

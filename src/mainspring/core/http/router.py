@@ -99,6 +99,8 @@ class Table(Generic[T]):
 
     def __init__(self, prefix: str = "") -> None:
         self._matcher: Matcher[Methods[T]] = Matcher()
+        self._fixed: dict[str, Methods[T]] = {}
+        """By the whole path, where it names no values: nothing else can match it."""
         self._whole: Methods[T] | None = None
         self._prefix = f"{prefix}/"
         self._raw_prefix = self._prefix.encode()
@@ -110,6 +112,8 @@ class Table(Generic[T]):
             methods = Methods(template)
             if template:
                 self._matcher.add(template, methods)
+                if not names_of(template):
+                    self._fixed[self._prefix[:-1] + template] = methods
             else:
                 self._whole = methods
         methods.add(method, value)
@@ -120,6 +124,9 @@ class Table(Generic[T]):
         if raw is not None and b"%" in raw:
             return self._find_encoded(raw)
         path: str = scope["path"]
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return fixed, []
         if not path.startswith(self._prefix):
             return (self._whole, []) if self._whole is not None and path == self._prefix[:-1] else None
         return self._matcher.match_segments(path[self._start :].split("/"))

@@ -46,6 +46,20 @@ def spell(number: int, alphabet: str, length: int = 0) -> str:
     return word.lstrip(alphabet[0]).rjust(length, alphabet[0])
 
 
+def spell_all(numbers: Iterable[int], alphabet: str, length: int) -> list[str]:
+    """`spell` of each, for numbers below `len(alphabet) ** length`: what is made by the hundred is made in one loop."""
+    pairs = _pairs(alphabet)
+    base, singles = len(pairs), alphabet if length % 2 else [""]
+    words = []
+    for number in numbers:
+        word = ""
+        for _ in range(length // 2):
+            number, two = divmod(number, base)
+            word = pairs[two] + word
+        words.append(singles[number] + word)
+    return words
+
+
 @cache
 def _pairs(alphabet: str) -> list[str]:
     """All words of two letters in order, which halve the steps of spelling."""
@@ -74,7 +88,7 @@ class Permutation:
 
     def of(self, numbers: Sequence[int]) -> list[int]:
         """What each of `numbers` becomes. Raises `ValueError` for one that is not below `size`."""
-        if not all(0 <= number < self.size for number in numbers):
+        if numbers and not 0 <= min(numbers) <= max(numbers) < self.size:
             raise ValueError("all words of this length are taken")
         images = self._walk(numbers, self._rounds)
         while outside := [place for place, image in enumerate(images) if image >= self.size]:

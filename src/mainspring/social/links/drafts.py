@@ -37,6 +37,7 @@ class Drafts:
     async def link(self, new: NewLink, by: Caller, id: int, created_us: int) -> Link:
         """The link that `new` describes; its code is the alias, or empty."""
         domain = self._domains.named(new.domain)
+        target = self._checked(new.url) if self._blocked is None else await self.target(new.url)
         visits_left = new.max_visits
         archived = False
         # By place: of more than fifteen named arguments Python makes a dictionary first, which doubles the work.
@@ -44,7 +45,7 @@ class Drafts:
             id,
             domain.id,
             "" if new.alias is None else self.alias(new.alias, domain),
-            with_utm(await self.target(new.url), new.utm),
+            with_utm(target, new.utm) if new.utm else target,
             State.active,
             _redirect(new.redirect),
             _instant(new.valid_since, "/valid_since"),
@@ -97,11 +98,14 @@ class Drafts:
         return alias.lower() if domain.folds_case else alias
 
     async def target(self, url: str) -> str:
-        settings = self._settings
-        target = checked(url, schemes=settings.schemes, own=self._domains.hosts, private=settings.private_targets)
+        target = self._checked(url)
         if self._blocked is not None:
             await self._blocked.refuse(target)
         return target
+
+    def _checked(self, url: str) -> str:
+        settings = self._settings
+        return checked(url, schemes=settings.schemes, own=self._domains.hosts, private=settings.private_targets)
 
     async def _rules(self, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
         """The rules with their targets checked as a link's own are; these must be written as they will be sent."""

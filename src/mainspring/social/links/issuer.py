@@ -47,6 +47,12 @@ class Issuer:
             name: codes.Permutation(key, len(alphabet) ** codes.LENGTH) for name, alphabet in codes.ALPHABETS.items()
         }
 
+    def at_hand(self, domain: Domain, length: int | None) -> list[str] | None:
+        """What `candidates` gives, where it need not wait: mostly. None where it must be asked."""
+        if length is not None or domain.strategy != "counter" or (code := self._next(domain.alphabet)) is None:
+            return None
+        return [code]
+
     async def candidates(self, domain: Domain, target: str, length: int | None = None) -> list[str]:
         """The codes to try in order for one link: one that is unique by itself, or several drawn ones.
 
@@ -74,7 +80,7 @@ class Issuer:
         while leased and not spelt:
             some = [leased.popleft() for _ in range(min(SPELT_AT_ONCE, len(leased)))]
             letters = codes.ALPHABETS[alphabet]
-            words = [codes.spell(number, letters, codes.LENGTH) for number in self._permutations[alphabet].of(some)]
+            words = codes.spell_all(self._permutations[alphabet].of(some), letters, codes.LENGTH)
             spelt += codes.clean(words, self._blocked)
         return spelt.popleft() if spelt else None
 

@@ -60,7 +60,7 @@ class KnownCodes:
         hashes, added = self._state
         made = hash_of(domain_id, code)
         # The news of a code may come after the snapshot that holds it.
-        if made not in added and not _holds(hashes, made):
+        if made not in added and not (hashes and _holds(hashes, made)):
             added.add(made)
 
     def apply(self, record: Record) -> None:

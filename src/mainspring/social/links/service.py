@@ -224,7 +224,9 @@ class Links:
     async def _codes(self, draft: Link, new: NewLink) -> list[str]:
         if draft.code:
             return [draft.code]
-        return await self._issuer.candidates(self.domains.of(draft), draft.target, new.code_length)
+        domain = self.domains.of(draft)
+        codes = self._issuer.at_hand(domain, new.code_length)
+        return codes or await self._issuer.candidates(domain, draft.target, new.code_length)
 
     def _create_or_raise(self, connection: Connection, draft: Link, codes: Sequence[str], find: bool) -> Link:
         made = self._create(connection, draft, codes, find)

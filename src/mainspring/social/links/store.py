@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2s
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -21,6 +22,15 @@ ALL_TIME = -1
 VALUES: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in link.c}
 INSERT = insert(link).values(VALUES).on_conflict_do_nothing()
 """Without RETURNING, which doubles what an insertion costs SQLite; the number of rows says whether the code was free."""
+MAY_BE_NULL = tuple(column.name for column in link.c if column.nullable and column.name != "owner")
+_terms = itemgetter(*MAY_BE_NULL)
+NO_TERMS = (None,) * len(MAY_BE_NULL)
+INSERT_PLAIN = (
+    insert(link)
+    .values({name: value for name, value in VALUES.items() if name not in MAY_BE_NULL})
+    .on_conflict_do_nothing()
+)
+"""`INSERT` for a link without any of these terms, as most are: to bind their NULLs takes a seventh of its time."""
 UPDATE = (
     sa.update(link)
     .values({name: value for name, value in VALUES.items() if name not in ("id", "domain_id", "code", "created_us")})
@@ -127,9 +137,10 @@ def create(connection: Connection, new: Link, codes: Sequence[str], find: bool =
     if find and (known := _like(connection, new)) is not None:
         return known
     row = row_of(new)
+    statement = INSERT_PLAIN if _terms(row) == NO_TERMS else INSERT
     for code in codes:
         row["code"] = code
-        if connection.execute(INSERT, row).rowcount:
+        if connection.execute(statement, row).rowcount:
             break
     else:
         return None
