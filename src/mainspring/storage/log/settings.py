@@ -38,7 +38,7 @@ class LogSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ] = 256 << 20
     cache_bytes_max: Annotated[
         int, Meta(ge=0, description="Newest batches kept in memory, all partitions together")
-    ] = 16 << 20
+    ] = 8 << 20
     cache_partition_bytes_max: Annotated[int, Meta(ge=0, description="Newest batches kept in memory per partition")] = (
         1 << 20
     )
