@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
+from threading import Event
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from mainspring.storage.log.packing import HEADS_MAX, RECORDS_MAX, pack
 from mainspring.storage.log.partitioner import murmur2, murmur2_many, partition_of, partitions_of
 from mainspring.storage.log.records import batches_in, build, records_in
 from mainspring.storage.log.service import Log
+from mainspring.storage.log.threads import HAND_OVER_BYTES
 
 PATIENCE_S = 60.0
 AT_MS = 1_700_000_000_000
@@ -126,6 +128,23 @@ async def test_records_that_many_callers_append_in_one_turn_are_one_batch_in_the
     assert [position.offset for position in positions] == list(range(100))
     assert batch_sizes(log, "t") == [100]
     assert [record.value for record in await log.fetch("t", 0, 0)] == [b"%d" % n for n in range(100)]
+
+
+async def test_what_comes_in_one_turn_of_the_loop_is_one_commit_and_what_is_large_does_not_wait_for_its_end(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.create_topic("t", 3)
+    partitions = log.engine.topics["t"].partitions
+    writer = partitions[0].writer
+    before = writer.commits
+    appended = [partitions[n % 3].append(built([b"%d" % n])) for n in range(300)]
+    await asyncio.gather(*(one.durable() for one in appended))
+    assert writer.commits == before + 1
+    written, write = Event(), writer.files.write
+    monkeypatch.setattr(writer.files, "write", lambda *args: (write(*args), written.set()))
+    large = partitions[0].append(built([bytes(HAND_OVER_BYTES)]))
+    assert written.wait(PATIENCE_S), "though the loop has not turned"
+    await large.durable()
 
 
 async def test_what_is_appended_together_comes_after_what_was_appended_singly_before_it(log: Log) -> None:

@@ -26,7 +26,7 @@ HAND_OVER_BYTES = 64 << 10
 
 
 class _Queued(Writer):
-    """A writer with a queue, which `_hand_over` gives to whoever does its work. Used from the event loop."""
+    """A writer that is given things on the event loop and takes them over together."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,6 +53,12 @@ class _Queued(Writer):
         self._given.append(item)
 
     def _hand_over(self) -> None:
+        given, self._given, self._given_bytes = self._given, deque(), 0
+        if given:
+            self._take(given)
+
+    def _take(self, items: deque[Appending | Job]) -> None:
+        """Does these after all that were taken before."""
         raise NotImplementedError
 
 
@@ -72,10 +78,8 @@ class ThreadedWriter(_Queued):
         if self._given_bytes >= HAND_OVER_BYTES:
             self._hand_over()
 
-    def _hand_over(self) -> None:
-        if self._given:
-            self._queue.put(self._given)
-            self._given, self._given_bytes = deque(), 0
+    def _take(self, items: deque[Appending | Job]) -> None:
+        self._queue.put(items)
 
     async def stop(self) -> None:
         """Ends the thread after everything that was put before."""
@@ -127,5 +131,5 @@ class InlineWriter(_Queued):
     async def stop(self) -> None:
         await self.call(self.close)
 
-    def _hand_over(self) -> None:
-        self.work(self._given)
+    def _take(self, items: deque[Appending | Job]) -> None:
+        self.work(items)
