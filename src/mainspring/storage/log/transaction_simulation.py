@@ -11,44 +11,30 @@ partition holds an open transaction, so that its last stable offset has moved to
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import count
-from pathlib import Path
-from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from mainspring.core.clock import VirtualClock
-from mainspring.core.simulator.disk import Disk
-from mainspring.storage.log.engine import Engine
 from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.groups.messages import OffsetCommit
-from mainspring.storage.log.groups.service import Groups
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS
 from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.records import Control, batches_in, build, marker_in, records_in
-from mainspring.storage.log.simulated_files import SimulatedFiles
+from mainspring.storage.log.simulated_broker import PARTITIONS, Lost, SimulatedBroker
 from mainspring.storage.log.transaction_errors import (
     ConcurrentTransactions,
     CoordinatorLoading,
     CoordinatorNotAvailable,
 )
 from mainspring.storage.log.transaction_machine import FOLLOWS_EPOCHS, Producer
-from mainspring.storage.log.transactions import Transactions, TransactionSettings
 
-PARTITIONS = 3
 TIMEOUT_MS = 4_000
-GIVE_UP_S = 0.5
-LATE_S = 6.0
 BUSY_S = 20.0
 QUIET_S = 15.0
+CRASHES = 0.004
 TRIES_MAX = 12
 T = TypeVar("T")
-
-
-class Lost(Exception):
-    """No answer came; the request may arrive yet."""
 
 
 class Attempt(msgspec.Struct):
@@ -61,70 +47,12 @@ class Attempt(msgspec.Struct):
     outcome: bool | None = None
 
 
-class World:
-    """The disk, and whatever broker is running on it now."""
+class World(SimulatedBroker):
+    """And what its producers have tried."""
 
     def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.clock = VirtualClock()
-        self.disk = Disk(self.random)
+        super().__init__(seed, GroupSettings(internal_partitions=2))
         self.attempts: list[Attempt] = []
-        self.up = False
-        self.ends = False
-        self.connection = count(1).__next__
-        self._late: set[asyncio.Task[Any]] = set()
-
-    async def boot(self) -> None:
-        self._files = SimulatedFiles(self.disk)
-        random = Random(self.random.random())
-        self.engine = Engine([Path("/log")], self.clock, random=random, files=self._files, threaded=False)
-        await self.engine.start()
-        self.groups = Groups(self.engine, self.clock, GroupSettings(internal_partitions=2), random)
-        self.transactions = Transactions(
-            self.engine, self.groups, self.clock, TransactionSettings(internal_partitions=2), random
-        )
-        await self.groups.start()
-        await self.transactions.start()
-        for name in ("in", "out"):
-            if name not in self.engine.topics:
-                await self.engine.create_topic(name, PARTITIONS)
-        self.up = True
-
-    async def crash(self) -> None:
-        """The power fails, in the middle of whatever runs; requests on their way are lost with their connections."""
-        self.up = False
-        self._files.end()
-        for late in list(self._late):
-            late.cancel()
-        await self.transactions.stop()
-        await self.groups.stop()
-        self.disk.crash()
-
-    async def call(self, request: Callable[[int], Awaitable[T]], connection: int) -> T:
-        """A request over the network. Raises `Lost` where no answer comes in time, whether or not it is done, now or later."""
-        random = self.random
-        delay_s = random.uniform(0, LATE_S) if random.random() < 0.08 else random.uniform(0, 0.02)
-        loses_answer = random.random() < 0.04
-        running = asyncio.ensure_future(self._deliver(request, connection, delay_s))
-        self._late.add(running)
-        running.add_done_callback(self._forget)
-        patience = asyncio.ensure_future(self.clock.sleep(GIVE_UP_S))
-        await asyncio.wait((running, patience), return_when=asyncio.FIRST_COMPLETED)
-        patience.cancel()
-        if not running.done() or running.cancelled() or loses_answer:
-            raise Lost
-        return running.result()
-
-    async def _deliver(self, request: Callable[[int], Awaitable[T]], connection: int, delay_s: float) -> T:
-        await self.clock.sleep(delay_s)
-        if not self.up:
-            raise Lost
-        return await request(connection)
-
-    def _forget(self, task: "asyncio.Task[Any]") -> None:
-        self._late.discard(task)
-        if not task.cancelled():
-            task.exception()
 
 
 class Client:
@@ -259,9 +187,9 @@ async def _history(world: World) -> None:
     if world.random.random() < 0.3:
         names.append(world.random.choice(names))
     clients = [asyncio.ensure_future(Client(world, *name).run()) for name in names]
-    await _pass(world, BUSY_S, crashes=True)
+    await world.run(BUSY_S, crashes=CRASHES)
     world.ends = True
-    await _pass(world, QUIET_S, crashes=False)
+    await world.run(QUIET_S)
     for client in clients:
         assert client.done(), "a producer hangs"
         client.result()
@@ -269,25 +197,9 @@ async def _history(world: World) -> None:
     await world.crash()
 
 
-async def _pass(world: World, seconds: float, *, crashes: bool) -> None:
-    until_ns = world.clock.mono_ns() + int(seconds * 1e9)
-    while world.clock.mono_ns() < until_ns:
-        await world.clock.advance(world.random.uniform(0.001, 0.05))
-        if crashes and world.random.random() < 0.004:
-            for _ in range(world.random.randint(0, 30)):
-                await asyncio.sleep(0)
-            await world.crash()
-            booting = asyncio.ensure_future(world.boot())
-            while not booting.done():
-                await world.clock.advance(0.01)
-            booting.result()
-
-
 async def _check(world: World) -> None:
     partitions = [world.engine.partition("out", index) for index in range(PARTITIONS)]
-    for partition in (*partitions, *world.engine.topics[CONSUMER_OFFSETS].partitions):
-        assert not partition.open_transactions, f"{partition.name} holds an open transaction for ever"
-        assert partition.last_stable == partition.high_watermark == partition.end, f"{partition.name} does not move on"
+    world.check_moved_on([*partitions, *world.engine.topics[CONSUMER_OFFSETS].partitions])
     read = [_committed(partition) for partition in partitions]
     last_offset: dict[str, int] = {}
     for attempt in world.attempts:

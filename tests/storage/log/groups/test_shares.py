@@ -291,16 +291,18 @@ async def test_what_a_connection_had_is_given_back_when_it_ends(tmp_path):
         await with_wire(door, script, await fill(door, 3))
 
 
-async def test_a_session_that_was_opened_anew_elsewhere_outlives_its_first_connection(tmp_path):
+async def test_a_session_that_was_opened_anew_on_a_later_connection_outlives_its_first(tmp_path):
     def script(wire: Wire, topic: UUID) -> None:
         sharer = Sharer(wire, topic)
-        with Wire(wire.socket.getpeername()[1]) as first:
-            sharer.wire = first
-            sharer.beat()
-            assert got(sharer.fetch()) == [(0, 2, 1)]
-            sharer.wire = wire
+        sharer.beat()
+        assert got(sharer.fetch()) == [(0, 2, 1)]
+        with Wire(wire.socket.getpeername()[1]) as later:
+            sharer.wire = later
             sharer.fetch(epoch=0)
-        assert part_of(sharer.acknowledge((0, 2, [ACCEPT]))).error_code == 0
+            assert Sharer(wire, topic).fetch(epoch=0).error_code == ErrorCode.invalid_share_session_epoch
+            assert Sharer(wire, topic).fetch((0, 0, [RELEASE]), epoch=1).error_code != 0
+            wire.socket.close()
+            assert part_of(sharer.acknowledge((0, 2, [ACCEPT]))).error_code == 0
 
     async with open_door(tmp_path, EARLIEST) as door:
         await with_wire(door, script, await fill(door, 3))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mainspring.storage.log.groups.consumer_members import ClassicMembership, ConsumerMember
 from mainspring.storage.log.groups.messages import Client
 from mainspring.storage.log.groups.reconcile import Current, MemberState, from_fields
-from mainspring.storage.log.groups.turn import Turn
+from mainspring.storage.log.groups.turn import NEVER_MS, Turn
 from mainspring.storage.log.record_schemas import (
     CONSUMER_CURRENT,
     CONSUMER_GROUP,
@@ -98,7 +98,7 @@ def _current(group: ConsumerGroup, member_id: str, value: Any, turn: Turn) -> No
         # Compaction may keep a member's record behind its assignment's.
         member = group.members.setdefault(member_id, ConsumerMember(id=member_id))
     group.disown(member)
-    member.current = Current()
+    member.current, member.revoked_by_ms = Current(), NEVER_MS
     if value is not None:
         member.current = Current(
             value["epoch"],

@@ -68,6 +68,7 @@ class SharePartition:
         self.worn: list[int] = []
         """Given out as often as may be, and in vain; whoever buries them empties this."""
         self._changed: dict[int, None] = {}
+        self._told_start = start
 
     # What members do
 
@@ -202,14 +203,19 @@ class SharePartition:
 
     # The log
 
-    def changes(self) -> list[dict[str, Any]]:
-        """What has changed since the last time, as runs of a state; empty: nothing that must be written."""
+    def changes(self) -> list[dict[str, Any]] | None:
+        """What has changed since the last time, as runs of a state; None: nothing that must be written. What was finished at
+        the front is in none of them: `start` alone tells of it."""
+        if not self._changed and self.start == self._told_start:
+            return None
         changed, self._changed = self._changed, {}
+        self._told_start = self.start
         return _batches((offset, self.records[offset]) for offset in sorted(changed) if offset in self.records)
 
     def everything(self) -> list[dict[str, Any]]:
         """All that a snapshot holds."""
         self._changed.clear()
+        self._told_start = self.start
         return _batches(self.records.items())
 
     def restore(self, start: int, batches: Iterable[Any], *, whole: bool) -> None:
@@ -225,6 +231,7 @@ class SharePartition:
                 self.records[offset] = InFlight(DeliveryState(one["state"]), one["deliveries"])
         self.truncate(start)
         self._changed.clear()
+        self._told_start = self.start
 
     # Inside
 

@@ -54,6 +54,8 @@ class Session(msgspec.Struct):
 
     epoch: int = 1
     slots: dict[Slot, None] = {}
+    connection: int = -1
+    """Its place in the order of all: what comes by an earlier one is late."""
 
 
 class Shares:
@@ -90,14 +92,24 @@ class Shares:
 
     # Sessions
 
-    def session(self, group: str, member: str, epoch: int, slots: Iterable[Slot], forgotten: Iterable[Slot]) -> Session:
+    def session(
+        self,
+        group: str,
+        member: str,
+        epoch: int,
+        slots: Iterable[Slot] = (),
+        forgotten: Iterable[Slot] = (),
+        connection: int = -1,
+    ) -> Session:
         """The member's session at this epoch, with what it reads now. Raises where it is at another, or not there."""
         key = (group, member)
         found = self._sessions.get(key)
+        if found is not None and -1 < connection < found.connection:
+            raise InvalidShareSessionEpoch("a request of a connection that a later one has replaced")
         if epoch == OPENS:
             if found is None and len(self._sessions) >= self._settings.share_sessions_max:
                 raise ShareSessionLimitReached
-            self._sessions[key] = made = Session(slots=dict.fromkeys(slots))
+            self._sessions[key] = made = Session(slots=dict.fromkeys(slots), connection=connection)
             return made
         if found is None:
             raise ShareSessionNotFound
@@ -339,7 +351,7 @@ class Shares:
             if self._settings.share_dead_letters and self._exists(key[1:]):
                 await bury(self._groups.engine, self._partition(key[1:]), worn, key[0])
         changed = share.changes()
-        if not changed and not whole:
+        if changed is None and not whole:
             return
         self._released.set()
         if whole or share.updates >= self._settings.share_updates_per_snapshot:
@@ -362,7 +374,7 @@ class Shares:
             "snapshot_epoch": share.snapshot_epoch,
             "leader_epoch": 0,
             "start_offset": share.start,
-            "batches": changed,
+            "batches": changed or [],
         }
         await self._append(key, [Record(SHARE_UPDATE, key, fields)])
 

@@ -103,7 +103,9 @@ async def share_acknowledge(request: Any, context: Context) -> Answer:
         if request.share_session_epoch == OPENS:
             return {"error_code": 123, "error_message": "A session is opened by fetching."} | lock
         _check_acknowledgements(request, given(request, "is_renew_ack", False))
-        shares_of(context).session(request.group_id, request.member_id, request.share_session_epoch, (), ())
+        shares_of(context).session(
+            request.group_id, request.member_id, request.share_session_epoch, connection=context.session.number
+        )
         said = await _acknowledge(request, context)
         if request.share_session_epoch == CLOSES:
             context.session.shares.pop((request.group_id, request.member_id), None)
@@ -136,7 +138,9 @@ def _session(request: Any, context: Context) -> Session:
     slots = [(topic.topic_id, part.partition_index) for topic in request.topics for part in topic.partitions]
     forgotten = [(topic.topic_id, number) for topic in request.forgotten_topics_data for number in topic.partitions]
     key = (request.group_id, request.member_id)
-    session = shares_of(context).session(*key, request.share_session_epoch, slots, forgotten)
+    session = shares_of(context).session(
+        *key, request.share_session_epoch, slots, forgotten, context.session.number
+    )
     if request.share_session_epoch == OPENS:
         if len(context.session.shares) >= groups_of(context).settings.share_sessions_max:
             raise ShareSessionLimitReached
