@@ -5,6 +5,7 @@ two of them wait in its backlog.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,15 +24,20 @@ class UndyingBroker:
         self._crashes = list(crashes)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        self.deaths = 0
+        self.exits: list[int] = []
+        """How each process before the one that runs has ended."""
         self._stopping = False
         self._child = self._start()
         self._watch = threading.Thread(target=self._follow)
         self._watch.start()
 
-    def kill(self) -> None:
-        """As kill -9 does; the next is on its way."""
-        self._child.kill()
+    @property
+    def deaths(self) -> int:
+        return len(self.exits)
+
+    def send(self, what: signal.Signals) -> None:
+        """SIGKILL is a crash, SIGTERM an orderly end, and the next is on its way; SIGSTOP pauses until SIGCONT."""
+        self._child.send_signal(what)
 
     def stop(self) -> None:
         self._stopping = True
@@ -49,8 +55,8 @@ class UndyingBroker:
 
     def _follow(self) -> None:
         while True:
-            self._child.wait()
+            code = self._child.wait()
             if self._stopping:
                 return
-            self.deaths += 1
+            self.exits.append(code)
             self._child = self._start()
