@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from mainspring.core.clock import SystemClock
 from mainspring.core.http.request import Receive, Scope, Send
 from mainspring.wire.http1 import IDLE_S, Http1Server
-from mainspring.wire.http1_direct import BODY_BYTES_WAITING_MAX, UNSENT_BYTES_MAX, DirectServer, Head, read_head
+from mainspring.wire.http1_direct import (
+    BODY_BYTES_WAITING_MAX,
+    UNSENT_BYTES_MAX,
+    WHOLE_BODY,
+    DirectServer,
+    Head,
+    read_head,
+)
 from tests.core.raw_http import PATIENCE_S, Wire
 from tests.wire.test_http1 import echo, until
 
@@ -212,6 +219,26 @@ async def test_a_large_body_comes_whole_and_unread_it_stops_the_socket() -> None
         assert BODY_BYTES_WAITING_MAX <= server.connection._current._waiting <= BODY_BYTES_WAITING_MAX + (256 << 10)
         go_on.set()
         assert (await wire.answer())[2] == b"PUT /x? " + b"z" * (16 << 20)
+
+
+async def test_a_body_that_came_with_its_head_is_offered_whole_and_told_all_the_same() -> None:
+    offered: list[bytes | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        offered.append(scope.get(WHOLE_BODY))
+        await echo(scope, receive, send)
+
+    connection, transport = DirectServer(app, SystemClock())(), Collected()
+    connection.connection_made(transport)
+    for pieces in ([b"ab"], [b"a", b"b"], [b"", b"ab"]):
+        connection.data_received(b"PUT /x HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n" + pieces[0])
+        for piece in pieces[1:]:
+            await asyncio.sleep(0)
+            connection.data_received(piece)
+        await until(lambda: connection.task is None)
+        assert transport.written.endswith(b"PUT /x? ab")
+        transport.written = b""
+    assert offered == [b"ab", None, None]
 
 
 async def test_a_client_that_asks_whether_to_go_on_is_told_to_once_its_body_is_wanted() -> None:

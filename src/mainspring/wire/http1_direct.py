@@ -31,6 +31,9 @@ UNSENT_BYTES_MAX = 1 << 20
 JOINED_BYTES_MAX = 64 << 10
 """Up to this size a body is joined to its head: one packet costs less than two."""
 
+WHOLE_BODY = "mainspring.body"
+"""In the scope of a request whose body has come whole with its head; `receive` gives it all the same."""
+
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _HEAD = re.compile(
@@ -150,6 +153,8 @@ class DirectConnection(Http1Connection):
         exchange = self._current = _Exchange(self, head)
         if not whole:
             self._ahead = exchange.hear(data[head.head_bytes :])
+            if not exchange.left:
+                exchange.offer_whole()
             if self._ahead:
                 self._transport.pause_reading()
         self.task = self.loop.create_task(self._answer_directly(exchange))
@@ -269,6 +274,10 @@ class _Exchange:
             self._expects_continue = False  # it did not wait
             self._wake()
         return rest
+
+    def offer_whole(self) -> None:
+        """The body is there: whoever likes may take it from the scope."""
+        self.scope[WHOLE_BODY] = self._pieces[0] if self._pieces else b""
 
     def gone(self) -> None:
         self._gone = True

@@ -61,6 +61,8 @@ class Intake:
         if size is not None and size > self._settings.object_bytes_max:
             raise EntityTooLarge(size=size, max=self._settings.object_bytes_max)
         if isinstance(body, bytes | bytearray | memoryview):
+            if pages and memoryview(body).nbytes <= self._settings.small_bytes:
+                return await self._receive_small(bytes(body), digests, size, sealer)
             body = _once(body)
         stream = _Stream(self, digests, sealer, profile, size)
         try:
@@ -70,6 +72,16 @@ class Intake:
         except BaseException:
             await stream.abandon()
             raise
+
+    async def _receive_small(self, body: bytes, digests: Digests, size: int | None, sealer: Sealer | None) -> Received:
+        """A body that is there already: nothing of what a stream needs."""
+        if size is not None and len(body) != size:
+            raise IncompleteBody(received=len(body), expected=size)
+        if len(body) > HERE_BYTES_MAX:
+            stored = await self._run(_digest_and_seal, body, digests, sealer)
+        else:
+            stored = _digest_and_seal(body, digests, sealer)
+        return Received(len(body), stored, [], [])
 
     async def _lane(self) -> None:
         try:
@@ -123,7 +135,7 @@ class _Stream:
         if self._expected is not None and self._size != self._expected:
             raise IncompleteBody(received=self._size, expected=self._expected)
         if pages and not self._has_lane:
-            return Received(self._size, await self._small(), [], [])
+            return await self._intake._receive_small(bytes(self._buffer), self._digests, None, self._sealer)
         if self._buffer:
             await self._flush()
         if self._flushing is not None:
@@ -154,16 +166,6 @@ class _Stream:
             self._intake._lanes.release()
             self._has_lane = False
 
-    async def _small(self) -> bytes:
-        body = bytes(self._buffer)
-        if len(body) > HERE_BYTES_MAX:
-            return await self._intake._run(self._digest_and_seal, body)
-        return self._digest_and_seal(body)
-
-    def _digest_and_seal(self, body: bytes) -> bytes:
-        self._digests.update(body)
-        return body if self._sealer is None else self._sealer.seal(body)
-
     async def _flush(self) -> None:
         """Sends the buffer on its way, once the one before has arrived."""
         if self._flushing is not None:
@@ -188,6 +190,11 @@ class _Stream:
     def _seal_stripe(self, buffer: bytearray) -> tuple[bytes, int]:
         payload = bytes(buffer) if self._sealer is None else self._sealer.seal(bytes(buffer))
         return payload, crc32c(payload)
+
+
+def _digest_and_seal(body: bytes, digests: Digests, sealer: Sealer | None) -> bytes:
+    digests.update(body)
+    return body if sealer is None else sealer.seal(body)
 
 
 async def _once(chunk: Chunk) -> AsyncIterable[Chunk]:

@@ -177,17 +177,27 @@ class Objects:
     # Objects
 
     async def put(
-        self, bucket: str, key: str, body: Body, *, size: int | None = None, wish: Wish | None = None, **wishes: Any
+        self,
+        bucket: str,
+        key: str,
+        body: Body,
+        *,
+        size: int | None = None,
+        wish: Wish | None = None,
+        known: Bucket | None = None,
+        **wishes: Any,
     ) -> Object:
         """Stores `body` under `key` once all of it is durable; `wishes` are the fields of a `Wish`, which may be given whole.
+
+        `known` is the bucket as it was a moment ago: only its profile is taken from it, the transaction looks for itself.
 
         A chunk that a body's iterator yields may change once the next is asked for; what the iterator raises ends the put.
         Raises `NoSuchBucket`, `KeyTooLong`, `BadDigest`, `IncompleteBody`, `EntityTooLarge`, `MetadataTooLarge`,
         `SlowDown`, `StorageFull`, or what the condition raises; nothing is stored then.
         """
         wish = wish or Wish(**wishes)
-        found = await self.bucket(bucket)
-        async with self._staging.stage(found, key, body, size, wish) as staged:
+        staged = await self._staging.take(known or await self.bucket(bucket), key, body, size, wish)
+        try:
             if staged.small is not None:
                 placed = await self._engine.pages.put(bucket, staged.small, staged.draft, staged.profile)
             else:
@@ -195,6 +205,8 @@ class Objects:
                     versions.put_stripes, self._engine.numbers, bucket, staged.stripes, staged.draft
                 )
                 crash_point("objects.put.committed")
+        finally:
+            self._staging.let_go(staged)
         return versions.made_object(bucket, staged.draft, placed)
 
     async def get(

@@ -83,15 +83,20 @@ class Staging:
     @asynccontextmanager
     async def stage(self, bucket: Bucket, key: str, body: Body, size: int | None, wish: Wish) -> AsyncIterator[Staged]:
         """Takes `body` in for as long as the context lasts, within which it must be committed."""
+        staged = await self.take(bucket, key, body, size, wish)
+        try:
+            yield staged
+        finally:
+            self.let_go(staged)
+
+    def let_go(self, staged: Staged) -> None:
+        """What `take` gave is referred to by now, or never will be."""
+        self._engine.store.release(staged.written)
+
+    async def take(self, bucket: Bucket, key: str, body: Body, size: int | None, wish: Wish) -> Staged:
+        """Takes `body` in; `let_go` must follow."""
         key_bytes(key)
-        about = About(
-            wish.headers or {},
-            checked_metadata(wish.metadata or {}),
-            None,
-            wish.storage_class,
-            wish.owner,
-            acl=wish.acl,
-        )
+        metadata = checked_metadata(wish.metadata or {})
         tags = checked_tags(wish.tags or {}) or None
         asked, md5 = checksums.checked(wish.checksum), checksums.checked_md5(wish.md5)
         digests = Digests(asked.algorithm if asked else checksums.DEFAULT)
@@ -102,14 +107,23 @@ class Staging:
             checksums.compare(digests, md5, asked)
             if sealed is not None:
                 sealed = msgspec.structs.replace(sealed, units=((salt, received.size),))
-            about = msgspec.structs.replace(about, checksum=digests.checksum, sealed=sealed)
+            about = About(
+                wish.headers or {},
+                metadata,
+                digests.checksum,
+                wish.storage_class,
+                wish.owner,
+                sealed=sealed,
+                acl=wish.acl,
+            )
             pieces = pack_pieces(received.pieces)
             draft = Draft(
                 key, received.size, digests.md5, pieces, about, None, tags, wish.lock, wish.condition, wish.event
             )
-            yield Staged(draft, received.small, received.written, profile)
-        finally:
+            return Staged(draft, received.small, received.written, profile)
+        except BaseException:
             self._engine.store.release(received.written)
+            raise
 
     @asynccontextmanager
     async def stage_part(

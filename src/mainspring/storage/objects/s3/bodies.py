@@ -85,9 +85,13 @@ class Body:
             return Checksum(name, value)
         return Checksum(named.upper()) if named else None
 
-    async def content(self) -> Piece | AsyncIterator[Piece]:
-        """The content: as bytes where it is small, else an iterator over it. Raises what `pieces` raises."""
+    async def content(self, at_hand: bytes | None = None) -> Piece | AsyncIterator[Piece]:
+        """The content: as bytes where it is small, else an iterator over it. `at_hand` is the body where all of it has come
+        already. Raises what `pieces` raises."""
         size = self.size_bytes
+        if at_hand is not None and self._decoder is None and len(at_hand) == size and size <= WHOLE_BYTES_MAX:
+            self._check(at_hand)
+            return at_hand
         if size is None or size > WHOLE_BYTES_MAX:
             return self.pieces()
         if size == 0 and self._decoder is None:

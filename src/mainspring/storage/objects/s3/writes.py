@@ -16,6 +16,7 @@ from mainspring.storage.objects.s3.object_handlers import acl_of
 from mainspring.storage.objects.s3.routing import operation
 from mainspring.storage.objects.s3.wishes import viewed, wish_of
 from mainspring.storage.objects.s3.xml import document, element, timestamp
+from mainspring.wire.http1_direct import WHOLE_BODY
 
 COPIED_BYTES_MAX = 5 << 30
 
@@ -27,9 +28,10 @@ async def put(call: Call) -> Answer:
     body = call.body
     if body.size_bytes is None:
         raise S3Error("MissingContentLength")
-    wish = wish_of(call, body.wish)
-    made = await call.objects.put(call.bucket, call.key, await body.content(), size=body.size_bytes, wish=wish)
-    return Answer(200, of_made(made, viewed(call)))
+    wish, view = wish_of(call, body.wish), viewed(call)
+    content = await body.content(call.scope.get(WHOLE_BODY))
+    made = await call.objects.put(call.bucket, call.key, content, size=body.size_bytes, wish=wish, known=view.bucket)
+    return Answer(200, of_made(made, view))
 
 
 def of_made(made: Object, view: BucketView) -> list[Header]:
