@@ -61,6 +61,7 @@ async def filled(engine: Any) -> Partition:
     for n in range(20):
         await append(partition, b"%d" % n + bytes(200))
     assert len(partition.segments) > 3
+    await engine.upkeep.checkpoint()
     return partition
 
 
@@ -96,6 +97,18 @@ async def test_a_segment_that_goes_while_it_is_waited_for_keeps_nobody_waiting(t
         assert piece is not None
         os.unlink(piece.path)
         await partition.warm(0, 1 << 20)
+        assert next(records_in(partition.read(19, 1).buffers[0])).offset == 19
+
+
+async def test_a_segment_is_read_on_though_the_files_of_its_indexes_are_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, cache_bytes_max=0) as engine:
+        partition = await filled(engine)
+        closed = partition.segments[-1]
+        monkeypatch.setattr(Segment, "rebuild", None)
+        partition.roll()
+        assert not os.path.exists(closed.path(".index"))
         assert next(records_in(partition.read(19, 1).buffers[0])).offset == 19
 
 
@@ -178,3 +191,7 @@ def test_indexes_are_kept_up_to_so_many_bytes_and_the_least_used_go_first() -> N
     assert kept.get(segments[0]) is found
     kept.keep(segments[2], found)
     assert [segment in kept for segment in segments] == [True, False, True, False] and kept.size == 200
+    kept.keep(segments[0], found)
+    assert kept.size == 200
+    kept.keep(segments[3], (SimpleNamespace(data=bytes(900)), SimpleNamespace(data=b"")))  # type: ignore[arg-type]
+    assert [segment in kept for segment in segments] == [False, False, False, True] and kept.size == 900

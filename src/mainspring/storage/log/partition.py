@@ -297,6 +297,9 @@ class Partition:
         aborted = closed.aborted
         if self.producer_states is not None:
             left.append((f"{self.folder}/{self.end:020}{SNAPSHOT}", self.producer_states.to_snapshot()))
+        if closed.index is not None and closed.times is not None:
+            # For who reads on before the files are there.
+            self.around.indexes.keep(closed, (closed.index, closed.times))
         closed.drop_indexes()
         closed.aborted = aborted
         self.writer.tell(self.writer.write_index_files, self, left)

@@ -149,7 +149,7 @@ def segment_of(partition: Partition, offset: int) -> int:
 
 
 class Indexes:
-    """Indexes of closed segments that were read lately: so many bytes of them, the least recently used go first."""
+    """Indexes of segments that were closed or read lately: so many bytes of them, the least recently used go first."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -166,9 +166,12 @@ class Indexes:
         return found
 
     def keep(self, segment: Segment, found: tuple[OffsetIndex, TimeIndex]) -> None:
+        """The last one stays whatever its size."""
+        if (known := self._kept.pop(segment, None)) is not None:
+            self.size -= _size(known)
         self._kept[segment] = found
         self.size += _size(found)
-        while self.size > self._bytes_max:
+        while self.size > self._bytes_max and len(self._kept) > 1:
             self.size -= _size(self._kept.popitem(last=False)[1])
 
 
