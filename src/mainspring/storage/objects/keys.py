@@ -10,13 +10,11 @@ from base64 import b64encode
 from collections.abc import Callable
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mainspring.core.keys import KeyDisabled as Disabled
 from mainspring.core.keys import KeyStore, NotAuthentic
 from mainspring.core.keys import UnknownKey as Unknown
-from mainspring.storage.objects.encryption import AES256, CUSTOMER, KEY, KMS, SALT, Sealer
+from mainspring.storage.objects.encryption import AES256, CUSTOMER, KEY, KMS, SALT, Sealer, aes_gcm
 from mainspring.storage.objects.errors import (
     AccessDenied,
     InternalError,
@@ -102,7 +100,7 @@ class Keys:
 
     def _wrap(self, key: bytes, data_key: bytes) -> bytes:
         nonce = self._random(_NONCE)
-        return nonce + AESGCM(key).encrypt(nonce, data_key, None)
+        return nonce + aes_gcm(key).encrypt(nonce, data_key, None)
 
 
 def name_of(key_id: str) -> str:
@@ -121,7 +119,9 @@ def md5_of(key: bytes) -> str:
 
 
 def _unwrap(key: bytes, wrapped: bytes) -> bytes:
+    from cryptography.exceptions import InvalidTag
+
     try:
-        return AESGCM(key).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], None)
+        return aes_gcm(key).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], None)
     except InvalidTag:
         raise InternalError("a data key cannot be unwrapped") from None
