@@ -28,10 +28,16 @@ Open = Callable[..., Awaitable[Page]]
 
 
 @pytest.fixture
-def server(start_server: StartServer) -> Server:
+def server_settings() -> tuple[str, ...]:
+    """What the server of a module's tests is started with; a module may have its own."""
+    return ()
+
+
+@pytest.fixture
+def server(start_server: StartServer, server_settings: tuple[str, ...]) -> Server:
     if not (STATIC / "index.html").is_file():
         missing("needs the built console (install without MAINSPRING_CONSOLE=skip)")
-    return start_server()
+    return start_server(settings=server_settings)
 
 
 @pytest.fixture

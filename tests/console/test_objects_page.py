@@ -1,11 +1,30 @@
 """The page of the object store: buckets as folders of files, versions, links, a policy that is tried, and disks."""
 
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 from playwright.async_api import expect
 
 from tests.console.conftest import Open
+from tests.fixtures_server import Server
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> list[Path]:
+    return [tmp_path / f"disk{number}" for number in range(6)]
+
+
+@pytest.fixture
+def server_settings(disks: list[Path]) -> tuple[str, ...]:
+    """Six disks in three zones, each of two directories."""
+    room = ("free_bytes_min=0", "objects.free_share_min=0", "objects.free_bytes_enough=0")
+    zones = "north,north,south,south,west,west"
+    return (*room, f"objects.directories={','.join(map(str, disks))}", f"objects.zones={zones}")
+
 
 TEXT = "A file that was dropped here"
 
@@ -34,21 +53,44 @@ async def test_a_file_is_uploaded_looked_at_shared_and_brought_back(open_page: O
     await expect(page.get_by_text("Nothing here yet.")).to_be_visible()
 
 
-async def test_a_large_file_goes_up_in_parts_by_being_dropped(open_page: Open, shoot) -> None:
+DROP = """(node) => {
+  const data = new DataTransfer()
+  data.items.add(new File([new Uint8Array(9 << 20)], "large.bin", { lastModified: 1 }))
+  node.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }))
+}"""
+
+
+async def test_a_large_file_goes_straight_to_s3_in_parts_and_goes_on_where_it_was_interrupted(
+    open_page: Open, server: Server, shoot
+) -> None:
     page = await open_page("objects")
     await page.get_by_label("New bucket").fill("large")
     await page.get_by_role("button", name="Create").click()
-    drop = page.get_by_test_id("drop")
-    data = await page.evaluate_handle(
-        """() => {
-          const data = new DataTransfer()
-          data.items.add(new File([new Uint8Array(9 << 20)], "large.bin"))
-          return data
-        }"""
-    )
-    await drop.dispatch_event("drop", {"dataTransfer": data})
+    s3 = server.listener("s3")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "PUT" else None)
+    await page.route("**/*partNumber=2*", lambda route: route.abort())
+    await page.get_by_test_id("drop").evaluate(DROP)
+    await expect(page.get_by_test_id("drop").get_by_role("alert")).to_contain_text("go on where it ended")
+    assert sorted(re.findall(r"partNumber=\d", " ".join(sent))) == ["partNumber=1", "partNumber=2"]
+    await shoot(page, "objects-interrupted")
+    await page.unroute("**/*partNumber=2*")
+    sent.clear()
+    await page.get_by_test_id("drop").evaluate(DROP)
     row = page.get_by_test_id("files").get_by_role("row", name="large.bin")
     await expect(row).to_contain_text("9.0 MiB")
+    assert len(sent) == 1 and sent[0].startswith(s3) and "partNumber=2" in sent[0]
+
+
+async def test_what_others_do_to_a_bucket_shows_by_itself(open_page: Open, server: Server) -> None:
+    server.call("POST", "api/objects/buckets", {"name": "shared"})
+    page = await open_page("objects?bucket=shared")
+    await expect(page.get_by_text("Nothing here yet.")).to_be_visible()
+    server.call("PUT", "api/objects/buckets/shared/objects/from-elsewhere", "hello")
+    await page.get_by_test_id("files").get_by_role("button", name="from-elsewhere").click()
+    await expect(page.get_by_text("7 B,")).to_be_visible()
+    server.call("PUT", "api/objects/buckets/shared/objects/from-elsewhere", "hello again")
+    await expect(page.get_by_text("13 B,")).to_be_visible()
 
 
 async def test_a_policy_is_tried_before_it_is_set(open_page: Open, shoot) -> None:
@@ -69,13 +111,27 @@ async def test_a_policy_is_tried_before_it_is_set(open_page: Open, shoot) -> Non
     await expect(page.get_by_role("alert").first).to_be_visible()
 
 
-async def test_disks_are_seen_healed_and_scrubbed(open_page: Open, shoot) -> None:
+async def test_a_disk_that_is_removed_is_seen_and_what_it_held_is_healed(
+    open_page: Open, server: Server, disks: list[Path], shoot
+) -> None:
+    server.call("POST", "api/objects/buckets", {"name": "kept"})
+    for number in range(3):
+        server.call("PUT", f"api/objects/buckets/kept/objects/{number}", "x" * 300_000)
     page = await open_page("objects?part=disks")
-    await expect(page.get_by_test_id("disks")).to_contain_text("live")
-    await page.get_by_role("button", name="Scrub").click()
-    await expect(page.get_by_test_id("scrubbed")).to_contain_text("0 bad")
+    grid = page.get_by_test_id("disks")
+    await expect(grid).to_have_count(3)
+    await expect(page.get_by_test_id("heal")).to_contain_text("Everything has all of its shards")
+    await expect(page.get_by_text("live", exact=True)).to_have_count(6)
+    shutil.rmtree(disks[4])
+    await page.get_by_role("button", name="Heal now").click()
+    await expect(page.get_by_text("lost", exact=True)).to_have_count(1)
+    await expect(page.get_by_test_id("heal")).to_contain_text("were healed")
     await expect(page.get_by_test_id("heal")).to_contain_text("Everything has all of its shards")
     await shoot(page, "objects-disks")
+    await page.get_by_role("button", name="Scrub").click()
+    await expect(page.get_by_test_id("scrubbed")).to_contain_text("0 bad")
+    for number in range(3):
+        assert server.call("GET", f"api/objects/buckets/kept/objects/{number}") == "x" * 300_000
 
 
 async def test_the_page_works_on_a_phone_and_in_the_dark(open_page: Open, shoot) -> None:

@@ -39,7 +39,7 @@ def furnish(server: Server) -> dict[str, dict[str, str]]:
         "/api/links/pastes/": {"id": paste["id"], "name": "file.txt"},
         "/api/limiter/": {"policy": "fuzzed", "name": "fuzzed", "key": "fuzzed"},
         "/api/accounts/": {"id": account["id"]},
-        "/api/objects/": {"bucket": "fuzzed", "key": "fuzzed", "upload": upload, "number": "1"},
+        "/api/objects/": {"bucket": "fuzzed", "key": "fuzzed", "upload": upload},
         "/api/log/": {"topic": "fuzzed", "group": "fuzzed", "id": "fuzzed"},
         "/api/keys": {"name": "fuzzed"},
         "/api/ids/": {"text": minted, "name": "fuzzed"},

@@ -3,6 +3,7 @@
 import logging
 from operator import attrgetter
 from typing import Any
+from urllib.parse import urlsplit
 
 from .accounts import Accounts
 from .accounts.http import routes as account_routes
@@ -12,7 +13,7 @@ from .config import Config
 from .descriptions import Descriptions
 from .door import Check, Door, lazy_application
 from .http import access
-from .http.manners import Manners, MannersSettings
+from .http.manners import CONTENT_SECURITY_POLICY, Manners, MannersSettings
 from .http.request import Application, Receive, Request, Scope, Send
 from .http.response import Response
 from .http.router import Router, asgi
@@ -116,6 +117,7 @@ class Doors:
             origins=tuple(config.origins),
             body_bytes_max=config.body_bytes_max,
             trusted_proxies=tuple(config.trusted_proxies),
+            content_security_policy=f"{CONTENT_SECURITY_POLICY}; connect-src 'self' {' '.join(self._origins())}",
         )
         loopback = is_loopback(main.address.rpartition(":")[0].strip("[]"))
         front = _front(self._door, self._pages(tell))
@@ -123,6 +125,16 @@ class Doors:
         for row in table.table():
             if row.state == "open" and row.system:
                 await self._open_own(row)
+
+    def _origins(self) -> list[str]:
+        """Where systems answer HTTP beside the main port: the console's pages may send there what is large."""
+        open_here = [(row.name, row.address) for row in self._listeners.table() if row.system and row.address]
+        urls = [self._specs[name][1].url(address) for name, address in open_here]
+        urls += [str(section.get("public_url", "")) for section in self._config.sections.values()]
+        parts = [urlsplit(url) for url in urls]
+        return sorted(
+            {f"{one.scheme}://{one.netloc}" for one in parts if one.scheme in ("http", "https") and one.netloc}
+        )
 
     def _asks_for_credentials(self, manifest: Manifest, spec: ListenerSpec) -> bool:
         # On loopback nobody wants to know, and reading settings imports them.

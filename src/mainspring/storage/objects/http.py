@@ -24,8 +24,10 @@ from mainspring.storage.objects.http_views import (
     Bucket,
     BucketWanted,
     Completion,
+    LinksWanted,
     Listing,
     ObjectView,
+    PartLink,
     PartStored,
     Policy,
     Presigned,
@@ -44,6 +46,7 @@ from mainspring.storage.objects.moves import Source
 from mainspring.storage.objects.multipart import Wanted
 from mainspring.storage.objects.s3 import access
 from mainspring.storage.objects.s3.conditions import Context
+from mainspring.storage.objects.s3.cors import SIGNED_ORIGIN
 from mainspring.storage.objects.s3.door import Door
 from mainspring.storage.objects.s3.errors import S3Error
 from mainspring.storage.objects.s3.identity import ANONYMOUS, given
@@ -57,7 +60,7 @@ from mainspring.wire.aws import sigv4
 __all__ = ["http_operating", "routes"]
 """All of the API: importing a part adds its routes."""
 
-PART_BYTES_MAX = 16 << 20
+SMALL_BYTES_MAX = 16 << 20
 LINKS_TOKEN = "Shared links of objects"
 SANDBOX = [
     (b"content-disposition", b"attachment"),
@@ -163,11 +166,11 @@ async def content(
     return Stream(pieces(), headers=headers)
 
 
-@routes.put("/buckets/{bucket}/objects/{key}", body_bytes_max=PART_BYTES_MAX, problems=(ObjectsError, Forbidden))
+@routes.put("/buckets/{bucket}/objects/{key}", body_bytes_max=SMALL_BYTES_MAX, problems=(ObjectsError, Forbidden))
 async def put_object(
     bucket: Name, key: str, body: bytes, request: Request, caller: Caller, door: Door, objects: Objects
 ) -> ObjectView:
-    """Stores a small object; larger ones go in parts (`/uploads`) or over S3."""
+    """Stores a small object; larger ones go to the S3 door, whole or in parts (`/uploads`)."""
     identity, _ = await may(door, caller, bucket, "s3:PutObject", key)
     kind = request.header("content-type") or "application/octet-stream"
     made = await objects.put(bucket, key, body, size=len(body), headers={"content-type": kind}, owner=identity.id)
@@ -223,25 +226,33 @@ async def upload_parts(
     return Upload(upload, [PartStored(row.number, row.etag, row.size) for row in page.parts])
 
 
-@routes.put(
-    "/buckets/{bucket}/uploads/{upload}/{number}", body_bytes_max=PART_BYTES_MAX, problems=(ObjectsError, Forbidden)
+@routes.post(
+    "/buckets/{bucket}/uploads/{upload}/links", scope="objects:write", problems=(ObjectsError, Forbidden, Unavailable)
 )
-async def put_part(
+async def part_links(
     bucket: Name,
     upload: str,
-    number: int,
-    body: bytes,
+    body: LinksWanted,
     query: UploadQuery,
+    request: Request,
     caller: Caller,
     door: Door,
     objects: Objects,
-) -> PartStored:
-    """Stores one part."""
+    accounts: Accounts,
+    settings: ObjectsSettings,
+) -> list[PartLink]:
+    """Presigned URLs at the S3 door to which parts are PUT, for an hour; from pages of the origin that asks for them too."""
     await may(door, caller, bucket, "s3:PutObject", query.key)
-    if not 1 <= number <= 10_000:
-        raise Invalid("A part's number is from 1 to 10,000", pointer="/path/number")
-    row = await objects.uploads.put_part(bucket, query.key, upload, number, body, size=len(body))
-    return PartStored(row.number, row.etag, row.size)
+    await objects.uploads.find(bucket, query.key, upload)
+    signer = await _signer(caller, accounts, door, settings)
+    origin = request.header("origin")
+    return [
+        PartLink(
+            number,
+            signer.url("PUT", bucket, query.key, 3_600, [("partNumber", str(number)), ("uploadId", upload)], origin),
+        )
+        for number in body.numbers
+    ]
 
 
 @routes.post("/buckets/{bucket}/uploads/{upload}", problems=(ObjectsError, Forbidden))
@@ -265,24 +276,49 @@ async def abort_upload(
 
 @routes.post("/buckets/{bucket}/presign", scope="objects:read", problems=(ObjectsError, Forbidden, Unavailable))
 async def presign(
-    bucket: Name, body: PresignWanted, caller: Caller, door: Door, accounts: Accounts, settings: ObjectsSettings
+    bucket: Name,
+    body: PresignWanted,
+    request: Request,
+    caller: Caller,
+    door: Door,
+    accounts: Accounts,
+    settings: ObjectsSettings,
 ) -> Presigned:
     """A URL at the S3 door that whoever has it may use until it expires, or the key pair behind it is revoked."""
     action = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}[
         body.method
     ]
     await may(door, caller, bucket, action, body.key)
+    signer = await _signer(caller, accounts, door, settings)
+    query = [("versionId", body.version)] if body.version else []
+    origin = request.header("origin") if body.method == "PUT" else None
+    url = signer.url(body.method, bucket, body.key, body.expires_s, query, origin)
+    return Presigned(url, views.moment(int((signer.now_s + body.expires_s) * 1_000_000)))
+
+
+class _Signer(msgspec.Struct, frozen=True):
+    """Signs URLs for a key pair, all at one moment."""
+
+    base: str
+    scope: sigv4.Scope
+    secret_key: str
+    now_s: float
+
+    def url(
+        self, method: str, bucket: str, key: str, expires_s: int, query: list[tuple[str, str]], origin: str | None
+    ) -> str:
+        """`origin`: pages from there may use it as well."""
+        path, host = f"/{bucket}/{quote(key, safe='/~')}", urlsplit(self.base).netloc
+        named = [*query, (SIGNED_ORIGIN, origin)] if origin else query
+        return self.base + sigv4.presign(method, host, path, self.scope, self.secret_key, self.now_s, expires_s, named)
+
+
+async def _signer(caller: Caller, accounts: Accounts, door: Door, settings: ObjectsSettings) -> _Signer:
     if not settings.public_url:
         raise Unavailable("The S3 listener is off; `mainspring systems` says why", retry_after_s=60)
-    pair = await _pair_of(caller, accounts)
-    now_s, base = door.clock.wall_ns() / 1e9, settings.public_url.rstrip("/")
+    pair, now_s = await _pair_of(caller, accounts), door.clock.wall_ns() / 1e9
     scope = sigv4.Scope(pair.access_key, sigv4.date_of(now_s)[:8], door.region, "s3")
-    query = [("versionId", body.version)] if body.version else []
-    path = f"/{bucket}/{quote(body.key, safe='/~')}"
-    target = sigv4.presign(
-        body.method, urlsplit(base).netloc, path, scope, pair.secret_key, now_s, body.expires_s, query
-    )
-    return Presigned(base + target, views.moment(int((now_s + body.expires_s) * 1_000_000)))
+    return _Signer(settings.public_url.rstrip("/"), scope, pair.secret_key, now_s)
 
 
 async def _pair_of(caller: Caller, accounts: Accounts) -> KeyPair:

@@ -65,7 +65,7 @@ async def drain(disk: int, objects: Objects) -> list[Disk]:
 @routes.get("/heal")
 async def heal_state(objects: Objects) -> Heal:
     """What waits to be healed, and what scrubbing has found."""
-    return views.of_upkeep(objects.upkeep)
+    return views.of_healing(objects.upkeep.healing, objects.engine.store)
 
 
 @routes.post("/heal", scope="objects:admin")
@@ -73,7 +73,7 @@ async def heal(objects: Objects) -> Heal:
     """Looks at the disks and heals what is known to be damaged, now."""
     await objects.upkeep.look()
     await objects.upkeep.heal()
-    return views.of_upkeep(objects.upkeep)
+    return views.of_healing(objects.upkeep.healing, objects.engine.store)
 
 
 @routes.post("/scrub", scope="objects:admin")

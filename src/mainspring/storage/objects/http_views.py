@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mainspring.storage.objects import compaction, listing, model, scrubbing, upkeep
+from mainspring.storage.objects import compaction, healing, listing, model, scrubbing, stripes, upkeep
 
 KeyText = Annotated[str, Meta(min_length=1, max_length=1_024)]
 PolicyText = Annotated[str, Meta(max_length=20 << 10)]
@@ -98,6 +98,19 @@ class Upload(msgspec.Struct, frozen=True):
     parts: list[PartStored]
 
 
+class LinksWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Numbers of parts that are to be sent."""
+
+    numbers: Annotated[list[Annotated[int, Meta(ge=1, le=10_000)]], Meta(min_length=1, max_length=100)]
+
+
+class PartLink(msgspec.Struct, frozen=True):
+    """Where a part is to be PUT."""
+
+    number: int
+    url: str
+
+
 class PartWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number: Annotated[int, Meta(ge=1, le=10_000)]
     etag: Annotated[str, Meta(max_length=64)]
@@ -157,11 +170,13 @@ class Disk(msgspec.Struct, frozen=True):
 
 
 class Heal(msgspec.Struct, frozen=True):
-    """Stripes that wait, were healed, and were lost since the start."""
+    """Stripes that wait, were healed, and were lost since the start; reads that needed parity, and shards that were bad."""
 
     waiting: int
     healed: int
     lost: int
+    degraded_reads: int
+    bad_shards: int
 
 
 class Scrubbed(msgspec.Struct, frozen=True):
@@ -220,8 +235,8 @@ def of_disk(one: upkeep.DiskState) -> Disk:
     )
 
 
-def of_upkeep(one: upkeep.Upkeep) -> Heal:
-    return Heal(one.healing.waiting, one.healing.healed, one.healing.lost)
+def of_healing(one: healing.Healing, store: stripes.StripeStore) -> Heal:
+    return Heal(one.waiting, one.healed, one.lost, store.degraded_reads, store.bad_shards)
 
 
 def of_standing(one: scrubbing.Standing) -> Scrubbed:

@@ -18,16 +18,17 @@ class Api:
         self._address = running.mainspring.address
         self._token = running.mainspring.one_click
 
-    def __call__(self, method: str, path: str, body: Any = None, raw: bytes | None = None) -> Any:
-        answer = self.bytes(method, path, json.dumps(body).encode() if body is not None else raw, raw is None)
+    def __call__(self, method: str, path: str, body: Any = None, raw: bytes | None = None, **headers: str) -> Any:
+        given = json.dumps(body).encode() if body is not None else raw
+        answer = self.bytes(method, path, given, raw is None, **headers)
         return json.loads(answer) if answer else None
 
-    def bytes(self, method: str, path: str, body: bytes | None = None, as_json: bool = True) -> bytes:
+    def bytes(self, method: str, path: str, body: bytes | None = None, as_json: bool = True, **headers: str) -> bytes:
         kind = "application/json" if as_json else "text/plain"
         request = urllib.request.Request(
             f"{self._address}api/objects/{path}",
             body,
-            {"authorization": f"Bearer {self._token}", "content-type": kind},
+            {"authorization": f"Bearer {self._token}", "content-type": kind, **headers},
             method=method,
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -64,13 +65,53 @@ async def test_an_upload_in_parts_goes_on_where_it_ended(running: Running) -> No
     def tour() -> None:
         api, size = Api(running), 5 << 20
         api("POST", "buckets", {"name": "parts"})
-        upload = api("POST", "buckets/parts/uploads", {"key": "large"})["upload"]
-        api("PUT", f"buckets/parts/uploads/{upload}/1?key=large", raw=b"a" * size)
-        known = api("GET", f"buckets/parts/uploads/{upload}?key=large")["parts"]
+        upload = api("POST", "buckets/parts/uploads", {"key": "a b/large"})["upload"]
+        path = f"buckets/parts/uploads/{upload}"
+        first, last = api("POST", f"{path}/links?key=a%20b/large", {"numbers": [1, 2]})
+        assert (first["number"], last["number"]) == (1, 2) and first["url"].startswith(f"{running.address}/parts/")
+        put(first["url"], b"a" * size)
+        known = api("GET", f"{path}?key=a%20b/large")["parts"]
         assert [(one["number"], one["size_bytes"]) for one in known] == [(1, size)]
-        last = api("PUT", f"buckets/parts/uploads/{upload}/2?key=large", raw=b"b")
-        parts = [{"number": one["number"], "etag": one["etag"]} for one in (*known, last)]
-        assert api("POST", f"buckets/parts/uploads/{upload}?key=large", {"parts": parts})["size_bytes"] == size + 1
+        put(last["url"], b"b")
+        parts = api("GET", f"{path}?key=a%20b/large")["parts"]
+        wanted = [{"number": one["number"], "etag": one["etag"]} for one in parts]
+        assert api("POST", f"{path}?key=a%20b/large", {"parts": wanted})["size_bytes"] == size + 1
+        for asked in ("other", "a%20b/large"):  # another key's, and one that is complete
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                api("POST", f"{path}/links?key={asked}", {"numbers": [1]})
+
+    await aside(tour)
+
+
+def put(url: str, body: bytes, **headers: str) -> Any:
+    return urllib.request.urlopen(urllib.request.Request(url, body, headers, method="PUT"), timeout=30).headers
+
+
+async def test_a_link_that_a_page_asked_for_is_of_use_to_pages_of_its_origin_alone(running: Running) -> None:
+    def asked(url: str, method: str, **headers: str) -> tuple[int, str | None]:
+        request = urllib.request.Request(url, None if method == "OPTIONS" else b"x", headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.headers["access-control-allow-origin"]
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.headers["access-control-allow-origin"]
+
+    def tour() -> None:
+        api, ours, other = Api(running), "http://console.example", "http://evil.example"
+        api("POST", "buckets", {"name": "page"})
+        url = api("POST", "buckets/page/presign", {"key": "k", "method": "PUT"}, origin=ours)["url"]
+        preflight = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+        assert asked(url, "OPTIONS", Origin=ours, **preflight) == (200, ours)
+        assert asked(url, "PUT", Origin=ours) == (200, ours)
+        assert asked(url, "OPTIONS", Origin=other, **preflight) == (403, None)
+        assert asked(url, "PUT", Origin=other) == (200, None)
+        # Whoever writes another origin into it has a URL that nobody signed.
+        forged = url.replace(quote(ours, safe=""), quote(other, safe=""))
+        assert asked(forged, "PUT", Origin=other) == (403, None)
+        unsigned = f"{running.address}/page/k?x-mainspring-origin={quote(other, safe='')}&X-Amz-Signature=0"
+        assert asked(unsigned, "PUT", Origin=other)[1] is None
+        read = api("POST", "buckets/page/presign", {"key": "k"}, origin=ours)["url"]
+        assert "x-mainspring-origin" not in read and asked(read, "GET", Origin=ours) == (200, None)
 
     await aside(tour)
 
@@ -150,7 +191,8 @@ async def test_disks_are_shown_healed_and_scrubbed(running: Running) -> None:
         api("PUT", "buckets/disks/objects/k", raw=b"hello")
         (disk,) = api("GET", "disks")
         assert (disk["state"], disk["total_bytes"] > 0) == ("live", True)
-        assert api("POST", "heal") == {"waiting": 0, "healed": 0, "lost": 0}
+        healed = api("POST", "heal")
+        assert (healed["waiting"], healed["healed"], healed["lost"], healed["bad_shards"]) == (0, 0, 0, 0)
         assert api("GET", "heal")["waiting"] == 0
         assert api("POST", "scrub")["bad"] == 0
         assert api("GET", "usage")["live_bytes"] == 5

@@ -42,6 +42,7 @@ export function Disks() {
         {heal.data && (
           <Text size="sm" mb="xs" data-testid="heal">
             {heal.data.waiting ? `${heal.data.waiting.toLocaleString()} stripes wait to be healed` : "Everything has all of its shards"}
+            {heal.data.degraded_reads > 0 && `; ${heal.data.degraded_reads.toLocaleString()} reads needed parity`}
             {heal.data.healed > 0 && `; ${heal.data.healed.toLocaleString()} were healed`}
             {heal.data.lost > 0 && (
               <Text span c="red">
@@ -70,15 +71,18 @@ export function Disks() {
                 .map((disk) => (
                   <Card key={disk.id} withBorder padding="sm">
                     <Group justify="space-between" wrap="nowrap">
-                      <Text size="sm" className="mono" style={{ overflowWrap: "anywhere" }}>
-                        {disk.directory}
+                      <Text size="sm" fw={600} truncate>
+                        {disk.directory.split("/").at(-1)}
                       </Text>
                       <Badge color={colors[disk.state] ?? "gray"} style={{ flexShrink: 0 }}>{disk.state}</Badge>
                     </Group>
+                    <Text size="xs" c="dimmed" className="mono" truncate="start" title={disk.directory}>
+                      {disk.directory}
+                    </Text>
                     <Progress my={8} value={disk.total_bytes ? 100 - (100 * disk.free_bytes) / disk.total_bytes : 0} aria-label={`Fill of disk ${disk.id}`} />
                     <Group justify="space-between">
                       <Text size="xs" c="dimmed">
-                        {size(disk.used_bytes)} here in {disk.segments.toLocaleString()} segments; {size(disk.free_bytes)} free
+                        {size(disk.used_bytes)} here in {disk.segments.toLocaleString()} {disk.segments === 1 ? "segment" : "segments"}; {size(disk.free_bytes)} free
                       </Text>
                       {disk.state === "live" && (disks.data?.length ?? 0) > 1 && (
                         <Button size="compact-xs" variant="subtle" onClick={() => act.run(`/api/objects/disks/${disk.id}/drain`)}>

@@ -12,8 +12,9 @@ const PREVIEW_BYTES_MAX = 4 << 20
 const TEXT_LETTERS_MAX = 20_000
 
 /** One object: a look at it, a link to share, its versions with what locks them. */
-export function ObjectPanel({ bucket, name, changed, close }: { bucket: Bucket; name: string; changed: () => void; close: () => void }) {
+export function ObjectPanel({ bucket, name, turn, changed, close }: { bucket: Bucket; name: string; turn: number; changed: () => void; close: () => void }) {
   const { data, error, reload } = useApi<VersionLine[]>(`${objectPath(bucket.name, name)}/versions`)
+  useEffect(reload, [turn, reload])
   const [hours, setHours] = useState("1")
   const share = useAction(() =>
     api<{ url: string; expires_at: string }>(`${bucketPath(bucket.name)}/presign`, { method: "POST", body: { key: name, expires_s: Number(hours) * 3600 } }),

@@ -16,9 +16,9 @@ export function Uploads({ bucket, prefix, onDone }: { bucket: string; prefix: st
   const start = async (file: File) => {
     const id = next.current++
     const stopper = new AbortController()
-    setJobs((all) => [...all, { id, name: file.name, total: file.size, sent: 0, stop: () => stopper.abort() }])
+    setJobs((all) => [...all.filter((job) => job.name !== file.name || !job.problem), { id, name: file.name, total: file.size, sent: 0, stop: () => stopper.abort() }])
     try {
-      await upload(bucket, prefix + file.name, file, stopper.signal, ({ bytes }) => change(id, { sent: bytes }))
+      await upload(bucket, prefix + file.name, file, stopper.signal, (bytes) => change(id, { sent: bytes }))
       setJobs((all) => all.filter((job) => job.id !== id))
       onDone()
     } catch (error) {
@@ -49,7 +49,7 @@ export function Uploads({ bucket, prefix, onDone }: { bucket: string; prefix: st
     >
       <Group justify="space-between">
         <Text size="sm" c="dimmed">
-          Drop files here{prefix && `, into ${prefix}`}. Large ones go in parts and can be gone on with.
+          Drop files here{prefix && `, into ${prefix}`}. They go straight to the S3 endpoint; large ones in parts that can be gone on with.
         </Text>
         <FileButton onChange={(files) => void all(files)} multiple inputProps={{ "aria-label": "Files to upload" }}>
           {(props) => (

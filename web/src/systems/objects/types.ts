@@ -31,7 +31,8 @@ export type Disk = {
   used_bytes: number
   segments: number
 }
-export type Heal = { waiting: number; healed: number; lost: number }
+export type Heal = { waiting: number; healed: number; lost: number; degraded_reads: number; bad_shards: number }
+export type Heard = { events: { name: string; key: string }[]; next: number; missed: boolean }
 export type Usage = { stripes: number; payload_bytes: number; live_bytes: number; used_bytes: number; free_bytes: number }
 export type Verdict = { allowed: boolean; by: string; statement: string }
 

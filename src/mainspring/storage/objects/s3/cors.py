@@ -1,4 +1,8 @@
-"""Cross-origin requests: a bucket's rules say which pages may ask for what, and read which headers of the answer."""
+"""Cross-origin requests: a bucket's rules say which pages may ask for what, and read which headers of the answer.
+
+Beside them a presigned URL may name the one origin whose pages may use it (`x-mainspring-origin`, which is signed with the
+rest): so the console sends files straight here, whatever the bucket's rules are.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +15,7 @@ from mainspring.storage.objects.s3.xml import Node, document, elements
 
 RULES_MAX = 100
 METHODS = ("GET", "PUT", "POST", "DELETE", "HEAD")
+SIGNED_ORIGIN = "x-mainspring-origin"
 VARY: Header = (b"vary", b"Origin, Access-Control-Request-Headers, Access-Control-Request-Method")
 
 
@@ -101,6 +106,22 @@ def written(rules: Rules) -> str:
 def headers_for(rules: Rules, origin: str, method: str) -> list[Header]:
     """What an actual request's answer gets; nothing where no rule allows it."""
     return next((made for rule in rules if (made := rule.answer(origin, method)) is not None), [])
+
+
+def headers_for_signed(query: Mapping[str, str], headers: Mapping[bytes, bytes]) -> list[Header]:
+    """What a page of the origin that a presigned URL names gets; nothing for any other. Whether the signature holds shows in
+    the request itself: before it, nothing is given away but that one may be sent."""
+    origin = headers.get(b"origin", b"")
+    if not origin or query.get(SIGNED_ORIGIN) != origin.decode("latin-1") or "X-Amz-Signature" not in query:
+        return []
+    wanted = headers.get(b"access-control-request-headers")
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-methods", b"GET, PUT"),
+        *([(b"access-control-allow-headers", wanted)] if wanted else []),
+        (b"access-control-expose-headers", b"etag"),
+        VARY,
+    ]
 
 
 def preflight(rules: Rules | None, headers: Mapping[bytes, bytes]) -> Answer:

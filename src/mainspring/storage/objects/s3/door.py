@@ -177,6 +177,8 @@ class Door:
 
     async def _preflight(self, call: Call) -> Answer:
         call.operation = routing.Operation("PreflightRequest", "", _unreachable)
+        if allowed := cors.headers_for_signed(call.query, call.headers):
+            return Answer(200, allowed)
         rules = None
         if call.bucket:
             view = await self.buckets.view(call.bucket)
@@ -186,6 +188,8 @@ class Door:
 
     def _cors(self, call: Call) -> list[Header]:
         assert call.view is not None
+        if call.signed_by == "query" and (allowed := cors.headers_for_signed(call.query, call.headers)):
+            return allowed
         document = call.view.documents.get("cors")
         if not document or call.method == "OPTIONS":
             return []
