@@ -1,6 +1,8 @@
 """What browsers need of S3: cross-origin rules with preflight, forms with signed policies, static sites, virtual hosts."""
 
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -221,6 +223,36 @@ async def test_requests_are_logged_into_the_bucket_that_is_named(running: Runnin
     assert "k%20%0A" in put
     assert '"a _quoted_ agent"' in put
     assert any("REST.GET.OBJECT" in line and " 404 NoSuchKey " in line for line in lines)
+
+
+@pytest.mark.parametrize("source", ["EventTime", "DeliveryTime"])
+async def test_log_objects_lie_in_folders_of_account_region_bucket_and_day_where_that_is_asked(
+    running: Running, s3: Signer, source: str
+) -> None:
+    from mainspring.storage.objects.s3.door import Door
+
+    await s3.send("PUT", "/logs")
+    form = f"<PartitionedPrefix><PartitionDateSource>{source}</PartitionDateSource></PartitionedPrefix>"
+    target = "<TargetBucket>logs</TargetBucket><TargetPrefix>a/</TargetPrefix>"
+    target += f"<TargetObjectKeyFormat>{form}</TargetObjectKeyFormat>"
+    document = f"<BucketLoggingStatus><LoggingEnabled>{target}</LoggingEnabled></BucketLoggingStatus>".encode()
+    assert (await s3.send("PUT", "/pages", query=[("logging", "")], body=document)).status == 200
+    assert form in (await s3.send("GET", "/pages", query=[("logging", "")])).body.decode()
+    before = datetime.now(UTC)
+    await s3.send("PUT", "/pages/k", body=b"hello")
+    await (await running.mainspring.service(Door)).access_log.flush()
+    listed = (await s3.send("GET", "/logs", query=[("list-type", "2")])).body.decode()
+    found = re.fullmatch(
+        r"a/000000000001/us-east-1/pages/(\d{4}/\d\d/\d\d)/(\d{4}-\d\d-\d\d)-(\d\d-\d\d-\d\d)-[0-9A-F]{16}",
+        listed.partition("<Key>")[2].partition("</Key>")[0],
+    )
+    assert found is not None and found[1] == found[2].replace("-", "/")
+    assert found[2] in {f"{at:%Y-%m-%d}" for at in (before, datetime.now(UTC))}
+    if source == "EventTime":
+        assert found[3] == "00-00-00"
+    else:
+        delivered = datetime.fromisoformat(f"{found[2]}T{found[3].replace('-', ':')}Z")
+        assert before - timedelta(seconds=1) <= delivered <= datetime.now(UTC)
 
 
 async def test_lifecycle_rules_are_checked_kept_and_given_back(running: Running, s3: Signer) -> None:

@@ -8,13 +8,13 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime, time
+from typing import TYPE_CHECKING, NamedTuple
 
 from mainspring.core.clock import Clock
 from mainspring.core.problems import Problem
 from mainspring.storage.objects.s3 import logging_rules
-from mainspring.storage.objects.s3.logging_rules import Target
+from mainspring.storage.objects.s3.logging_rules import EVENT_TIME, Target
 from mainspring.storage.objects.service import Objects
 
 if TYPE_CHECKING:
@@ -28,6 +28,17 @@ FLUSH_BYTES = 256 << 10
 WAITING_BYTES_MAX = 8 << 20
 
 
+class Place(NamedTuple):
+    """Which lines belong into one log object: those of one bucket and target, and of one `day` where its folders tell it."""
+
+    bucket: str
+    owner: str
+    account: str
+    region: str
+    target: Target
+    day: date | None
+
+
 class AccessLog:
     """`note` is called for each request; `flush` delivers what waits."""
 
@@ -35,7 +46,7 @@ class AccessLog:
         self.dropped = 0
         self._objects = objects
         self._clock = clock
-        self._lines: dict[tuple[str, str, str, Target], deque[str]] = {}
+        self._lines: dict[Place, deque[str]] = {}
         self._bytes = 0
         self._flushing: asyncio.Task[None] | None = None
 
@@ -45,8 +56,11 @@ class AccessLog:
         target = logging_rules.of_document(view.documents["logging"])
         if target is None:
             return
-        line = _line(call, answer, code, sent_bytes, seconds, self._clock.wall_ns())
-        place = (view.name, view.owner, call.door.region, target)
+        now_ns = self._clock.wall_ns()
+        line = _line(call, answer, code, sent_bytes, seconds, now_ns)
+        day = datetime.fromtimestamp(now_ns / 1e9, UTC).date() if target.partitioned == EVENT_TIME else None
+        account = call.door.identities.account_of(view.owner)
+        place = Place(view.name, view.owner, account, call.door.region, target, day)
         lines = self._lines.setdefault(place, deque())
         lines.append(line)
         self._bytes += len(line)
@@ -59,18 +73,16 @@ class AccessLog:
     async def flush(self) -> None:
         """Puts every line that waits into its target bucket."""
         waiting, self._lines, self._bytes = self._lines, {}, 0
-        for (bucket, owner, region, target), lines in waiting.items():
+        for place, lines in waiting.items():
             if not lines:
                 continue
-            now = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, UTC)
-            key = key_of(target, bucket, owner, region, now)
+            key = key_of(place, datetime.fromtimestamp(self._clock.wall_ns() / 1e9, UTC))
+            body, headers = "".join(lines).encode(), {"content-type": "text/plain"}
             try:
-                await self._objects.put(
-                    target.bucket, key, "".join(lines).encode(), headers={"content-type": "text/plain"}, owner=owner
-                )
+                await self._objects.put(place.target.bucket, key, body, headers=headers, owner=place.owner)
             except Problem as problem:
                 self.dropped += len(lines)
-                log.warning("the access log of %s could not be delivered: %s", bucket, problem)
+                log.warning("the access log of %s could not be delivered: %s", place.bucket, problem)
 
     async def stop(self) -> None:
         if self._flushing is not None:
@@ -86,14 +98,14 @@ class AccessLog:
         await self.flush()
 
 
-def key_of(target: Target, bucket: str, owner: str, region: str, now: datetime) -> str:
-    """The key of a log object in either format; the time of delivery stands for that of its events, a minute away."""
-    unique = secrets.token_hex(8).upper()
-    stamp = now.strftime("%Y-%m-%d-%H-%M-%S")
+def key_of(place: Place, now: datetime) -> str:
+    """The key of a log object in either format. Folders of the events' own day say nothing of the hour, as S3 has it."""
+    target, unique = place.target, secrets.token_hex(8).upper()
     if not target.partitioned:
-        return f"{target.prefix}{stamp}-{unique}"
-    account = f"{int(owner[:16] or '0', 16) % 10**12:012d}" if owner else "000000000000"
-    return f"{target.prefix}{account}/{region}/{bucket}/{now:%Y/%m/%d}/{stamp}-{unique}"
+        return f"{target.prefix}{now:%Y-%m-%d-%H-%M-%S}-{unique}"
+    moment = now if place.day is None else datetime.combine(place.day, time())
+    folders = f"{place.account}/{place.region}/{place.bucket}/{moment:%Y/%m/%d}"
+    return f"{target.prefix}{folders}/{moment:%Y-%m-%d-%H-%M-%S}-{unique}"
 
 
 def _line(call: "Call", answer: "Answer", code: str, sent_bytes: int, seconds: float, wall_ns: int) -> str:

@@ -95,6 +95,7 @@ class Identities:
     def __init__(self, accounts: Accounts, clock: Clock, file: str = "") -> None:
         self.names: dict[str, str] = {}
         self.emails: dict[str, str] = {}
+        self._numbers = {canonical_id(f"account {OWNER_ID}"): OWNER_ACCOUNT}
         self._accounts = accounts
         self._pairs = accounts.key_pairs
         self._clock = clock
@@ -108,12 +109,17 @@ class Identities:
         for given in read(path.read_bytes(), type=AccountsFile).accounts[:ACCOUNTS_MAX]:
             id = given.id if len(given.id) == 64 else canonical_id(f"given {given.id}")
             account = given.id if given.id.isdigit() and len(given.id) == 12 else _twelve_digits(id)
+            self._numbers[id] = account
             self.names[id] = given.display_name
             if given.email:
                 self.emails[given.email.lower()] = id
             for keys in given.keys:
                 identity = _identity(id, given.display_name, account, keys.access_key, admin=given.admin)
                 self._given[keys.access_key] = Credentials(identity, keys.secret_key)
+
+    def account_of(self, id: str) -> str:
+        """The account's number, as ARNs have it, of a canonical id."""
+        return self._numbers.get(id) or _twelve_digits(id)
 
     def remembered(self, access_key: str) -> Credentials | None:
         """Credentials that were found just now; None says nothing."""
@@ -140,7 +146,7 @@ class Identities:
         identity = _identity(
             id,
             caller.name,
-            _twelve_digits(id) if caller.account_id != OWNER_ID else OWNER_ACCOUNT,
+            self.account_of(id),
             pair.access_key,
             admin=pair.owner,
             reads=caller.may("objects:read"),
@@ -164,7 +170,7 @@ class Identities:
         return _identity(
             id,
             caller.name,
-            _twelve_digits(id) if caller.account_id != OWNER_ID else OWNER_ACCOUNT,
+            self.account_of(id),
             "",
             admin=caller.may("*"),
             reads=caller.may("objects:read"),

@@ -11,7 +11,7 @@ from mainspring.storage.objects.s3.xml import Node, parse
 if TYPE_CHECKING:
     from mainspring.storage.objects.s3.call import Call
 
-SOURCES = ("EventTime", "DeliveryTime")
+EVENT_TIME, DELIVERY_TIME = "EventTime", "DeliveryTime"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -40,8 +40,8 @@ def read(root: Node) -> Target | None:
         raise S3Error("MalformedXML")
     form = enabled.one("TargetObjectKeyFormat") or Node("TargetObjectKeyFormat")
     partitioned = form.one("PartitionedPrefix")
-    source = "" if partitioned is None else partitioned.get("PartitionDateSource") or "DeliveryTime"
-    if partitioned is not None and (source not in SOURCES or form.one("SimplePrefix") is not None):
+    source = "" if partitioned is None else partitioned.get("PartitionDateSource") or DELIVERY_TIME
+    if partitioned is not None and (source not in (EVENT_TIME, DELIVERY_TIME) or form.one("SimplePrefix") is not None):
         raise S3Error("MalformedXML")
     return Target(enabled.get("TargetBucket"), enabled.get("TargetPrefix"), source)
 
