@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from botocore.exceptions import ClientError
 
+from mainspring.storage.objects.s3 import bodies
 from mainspring.storage.objects.s3.xml import parse
 from mainspring.wire.aws import sigv4
 from mainspring.wire.aws.chunked import SIGNED, UNSIGNED_TRAILER
@@ -102,6 +103,13 @@ async def test_a_short_body_in_chunks(s3: Signer) -> None:
 
 async def test_a_client_that_leaves_before_its_body_is_whole_stores_nothing(s3: Signer) -> None:
     await s3.leave("PUT", "/refusals/k", b"hel", size=5)
+    await nothing_stored(s3)
+
+
+async def test_a_body_that_falls_silent_is_given_up(s3: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S_MAX", 0.05)
+    reply = await s3.send("PUT", "/refusals/k", declared=sigv4.UNSIGNED, headers={"content-length": "5"}, raw=b"hel")
+    assert (reply.status, reply.code, reply.headers["connection"]) == (400, "RequestTimeout", "close")
     await nothing_stored(s3)
 
 
