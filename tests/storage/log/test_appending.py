@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from threading import Event
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -167,6 +168,9 @@ async def test_nobody_is_refused_for_anothers_record(log: Log) -> None:
         log.append("compacted", b"1"), log.append("compacted", b"2", key=b"k"), return_exceptions=True
     )
     assert isinstance(found[0], InvalidRecord) and found[1] == Position("compacted", 0, 0)
+    text: Any = "no bytes"
+    found = await asyncio.gather(log.append("t", text), log.append("t", b"3"), return_exceptions=True)
+    assert isinstance(found[0], TypeError) and found[1] == Position("t", 0, 2)
 
 
 async def test_a_caller_that_goes_away_keeps_nobody_waiting(log: Log) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar, overload
 from mainspring.core.clock import Clock
 from mainspring.core.ports import Position
 from mainspring.storage.log.engine import Engine
-from mainspring.storage.log.errors import LogError, UnknownPartition
+from mainspring.storage.log.errors import UnknownPartition
 from mainspring.storage.log.model import Appending
 from mainspring.storage.log.packing import New, Pair, batches_of_pairs, batches_of_records, batches_of_values
 from mainspring.storage.log.partitioner import partition_of, partitions_of
@@ -137,7 +137,8 @@ class Appender:
     def _append_share(self, topic: Topic, index: int, share: "_Share") -> None:
         try:
             appending = topic.partitions[index].append(batches_of_records(topic, share.records, self._now_ms()))
-        except LogError as error:
+        except Exception as error:
+            # Whatever it is, a value that is no bytes included: somebody waits for it.
             if len(share.records) == 1:
                 share.fail(error)
                 return
@@ -166,7 +167,7 @@ class _Share:
             if not waiting.done():
                 waiting.set_result(offset)
 
-    def fail(self, error: LogError) -> None:
+    def fail(self, error: Exception) -> None:
         for waiting in self.waiting:
             if not waiting.done():
                 waiting.set_exception(error)
