@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mainspring.core.database import Duplicate, Metadata, SqliteDatabase, Text, Timeout, Violation
+from mainspring.core.database import Duplicate, Metadata, SqliteDatabase, Text, Timeout, Violation, sqlite_writer
 from mainspring.core.ports import Connection
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics
 from tests.core.database import shelf
 from tests.core.database.shelf import add, codes, count
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 ENDLESS = sa.text(
     "INSERT INTO shelf_book (code, title) "
@@ -180,3 +180,33 @@ async def test_a_group_of_a_thousand_and_more_is_answered_whole(patient: SqliteD
     results = await asyncio.gather(*(patient.write(add, f"{number}") for number in range(3000)))
     assert len(results) == 3000
     assert await patient.read(count) == 3000
+
+
+async def test_the_write_ahead_log_is_folded_into_the_file_once_nobody_writes_and_before_it_is_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "FRAMES_WHEN_IDLE", 40)
+    monkeypatch.setattr(sqlite_writer, "FRAMES_ALWAYS", 400)
+    monkeypatch.setattr(sqlite_writer, "IDLE_S", 3600.0)
+    database = await started(tmp_path / "test.db")
+    wal = tmp_path / "test.db-wal"
+    longest_bytes = 0
+    for number in range(60):
+        await database.write(add, f"{number:04}", "t" * 40_000)
+        longest_bytes = max(longest_bytes, wal.stat().st_size)
+    assert 40 * 4096 < longest_bytes < 450 * 4120, "not folded while somebody writes, but never much longer than 400"
+    folded_bytes = (tmp_path / "test.db").stat().st_size
+    assert folded_bytes > 100 * 4096
+    await database.stop()
+
+    monkeypatch.setattr(sqlite_writer, "IDLE_S", 0.001)
+    monkeypatch.setattr(sqlite_writer, "FRAMES_ALWAYS", 1 << 30)
+    database = await started(tmp_path / "idle.db")
+    await database.write(add, "large", "t" * 400_000)
+    file = tmp_path / "idle.db"
+
+    async def folded() -> bool:
+        return file.stat().st_size > 400_000
+
+    await until(folded)
+    await database.stop()

@@ -26,7 +26,7 @@ class Disk:
         self, path: Path, *, floor_bytes: int, ballast_bytes: int, free_bytes: Callable[[], int] | None = None
     ) -> None:
         self._ballast = path.with_name(path.name + ".ballast")
-        self._floor_bytes = floor_bytes
+        self.floor_bytes = floor_bytes
         self._ballast_bytes = ballast_bytes
         self._free_bytes = free_bytes or _free_bytes_at(path.parent)
         self._distrusted_until_s = float("-inf")
@@ -36,7 +36,7 @@ class Disk:
     def look(self, mono_s: float) -> bool:
         """Whether writes that grow are to be refused now."""
         free = self._free_bytes()
-        reserve = self._floor_bytes if self._has_ballast else self._floor_bytes + self._ballast_bytes
+        reserve = self.floor_bytes if self._has_ballast else self.floor_bytes + self._ballast_bytes
         low = free < reserve or mono_s < self._distrusted_until_s
         if low != self.low:
             logger.warning(

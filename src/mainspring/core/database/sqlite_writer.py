@@ -18,10 +18,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, Protocol
 
+import msgspec
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
 
 from mainspring.core.clock import Clock
@@ -48,30 +49,30 @@ NAME_EVERY_S = 60.0
 SPARE_PAGES = 64
 INSTRUCTIONS_PER_LOOK = 10_000
 JOBS_PER_LOOK = 64
+IDLE_S = 0.05
 FRAMES_WHEN_IDLE = 1000
 FRAMES_ALWAYS = 8000
 FRAMES_TOO_MANY = 65_536
-"""Checkpoint at 4 MB of write-ahead log when nobody waits, at 32 MB always; past 256 MB wait for old readers to go.
+FRAME_BYTES = 4096
+"""Checkpoint at 4 MB of write-ahead log once nothing has come for `IDLE_S`, at 32 MB always; past 256 MB wait for old
+readers to go. That nobody waits at the end of a group says little: whoever writes without end was just answered, and would
+wait for each of many checkpoints, in which the same pages are written again. Where the floor of free space is low the log
+must stay shorter than half of it, because folding it in takes room.
 
 On a disk that is nearly full, after every group, so that the log is written from its start again and does not grow.
 """
 
 
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One call of `write`, and what came of it."""
 
-    __slots__ = ("args", "error", "function", "future", "hooks", "kwargs", "result")
-
-    def __init__(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], future: Any
-    ) -> None:
-        self.function = function
-        self.args = args
-        self.kwargs = kwargs
-        self.future = future
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.hooks: Iterable[Callable[[], None]] = ()
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    future: Any
+    result: Any = None
+    error: BaseException | None = None
+    hooks: Iterable[Callable[[], None]] = ()
 
 
 class Alone:
@@ -119,6 +120,8 @@ class Writer:
         self._settles_each = False
         self._one_by_one = 0
         self._unlooked_jobs = 0
+        self._looks_when_idle = False
+        self._frames_always = min(FRAMES_ALWAYS, disk.floor_bytes // 2 // FRAME_BYTES or FRAMES_ALWAYS)
         self._named: dict[str, float] = {}
         self._raw: Any = None
         self._connection: SqliteConnection
@@ -145,7 +148,7 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            work: list[Job] | Alone | Stop | None = self._queue.get()
+            work: list[Job] | Alone | Stop | None = self._next()
             if isinstance(work, list):
                 jobs, work = self._gather(work)
                 self._run_jobs(jobs)
@@ -154,6 +157,15 @@ class Writer:
             if isinstance(work, Stop):
                 break
         self._raw.close()
+
+    def _next(self) -> list[Job] | Alone | Stop:
+        if self._looks_when_idle:
+            try:
+                return self._queue.get(timeout=IDLE_S)
+            except Empty:
+                self._looks_when_idle = False
+                self._checkpoint_past(FRAMES_WHEN_IDLE)
+        return self._queue.get()
 
     def _gather(self, jobs: list[Job]) -> tuple[list[Job], Alone | Stop | None]:
         """All jobs that are waiting, and what came after them."""
@@ -173,7 +185,9 @@ class Writer:
             except Exception as error:
                 logger.critical("the writer of %s", self._path, exc_info=True)
                 jobs = self._fail(jobs, jobs, error)
-        self._checkpoint_if_due()
+        self._looks_when_idle = True
+        if self._disk.low or self._unlooked_jobs >= JOBS_PER_LOOK or self._queue.empty():
+            self._checkpoint_past(1 if self._disk.low else self._frames_always)
 
     def _run_group(self, jobs: list[Job]) -> list[Job]:
         """Runs the first of `jobs` in one transaction and answers them; gives those that are still to be run."""
@@ -322,15 +336,13 @@ class Writer:
         self._roll_back()
         self._answers.alone(alone, result, error)
 
-    def _checkpoint_if_due(self) -> None:
-        if self._unlooked_jobs < JOBS_PER_LOOK and not self._queue.empty():
-            return
+    def _checkpoint_past(self, frames_min: int) -> None:
+        """Folds the write-ahead log into the file, where it has so many frames."""
         self._unlooked_jobs = 0
         try:
             frames = self._execute("PRAGMA wal_checkpoint(NOOP)").fetchone()[1]
-            enough = 1 if self._disk.low else FRAMES_WHEN_IDLE if self._queue.empty() else FRAMES_ALWAYS
-            if frames < enough:
-                return
-            self._execute(f"PRAGMA wal_checkpoint({'PASSIVE' if frames < FRAMES_TOO_MANY else 'RESTART'})").fetchone()
+            if frames >= frames_min:
+                kind = "PASSIVE" if frames < FRAMES_TOO_MANY else "RESTART"
+                self._execute(f"PRAGMA wal_checkpoint({kind})").fetchone()
         except dbapi.Error as error:
             logger.error("checkpoint: %s", error)

@@ -139,7 +139,8 @@ class Manners:
             see_through(self._proxies, scope, headers)
         serving.set(scope)
         method = scope["method"]
-        exchange = _Exchange(self, scope, headers, request_id, receive, send)
+        started_ns = self.now_ns()
+        exchange = _Exchange(self, scope, headers, request_id, receive, send, started_ns, started_ns + self.request_ns)
         if method != "GET":
             receive = exchange.receive
         self._deadlines.add(exchange)
@@ -162,7 +163,7 @@ class Manners:
         finally:
             self._deadlines.discard(exchange)
             if self._access is not None and exchange.status >= self._access_status_min:
-                seconds = (self.now_ns() - exchange.started_ns) * 1e-9
+                seconds = (self.now_ns() - started_ns) * 1e-9
                 self._access(scope, exchange.status, seconds, request_id.decode())
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -232,49 +233,24 @@ class Manners:
         return accepts_gzip(headers.get(b"accept-encoding", b""))
 
 
-class _Exchange:
+class _Exchange(msgspec.Struct, eq=False):
     """One request: how much of its body has come, what has been said in answer, and by when it must get on."""
 
-    __slots__ = (
-        "_complete",
-        "_head",
-        "_headers",
-        "_manners",
-        "_reading",
-        "_received_bytes",
-        "_request_id",
-        "_scope",
-        "_send",
-        "_source",
-        "deadline_ns",
-        "overdue",
-        "started_ns",
-        "status",
-        "task",
-    )
-
-    task: asyncio.Task[Any] | None
-
-    def __init__(
-        self,
-        manners: Manners,
-        scope: Scope,
-        headers: dict[bytes, bytes],
-        request_id: bytes,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        self._manners = manners
-        self._scope = scope
-        self._headers = headers
-        self._request_id = request_id
-        self._source = receive
-        self._send = send
-        self._head: Message | None = None
-        self._reading = self._complete = self.overdue = False
-        self._received_bytes = self.status = 0
-        self.started_ns = started_ns = manners.now_ns()
-        self.deadline_ns = started_ns + manners.request_ns
+    _manners: Manners
+    _scope: Scope
+    _headers: dict[bytes, bytes]
+    _request_id: bytes
+    _source: Receive
+    _send: Send
+    started_ns: int
+    deadline_ns: int
+    status: int = 0
+    overdue: bool = False
+    task: asyncio.Task[Any] | None = None
+    _head: Message | None = None
+    _reading: bool = False
+    _complete: bool = False
+    _received_bytes: int = 0
 
     async def receive(self) -> Message:
         """The next piece of the body, which must come in time and in bounds."""
