@@ -31,7 +31,7 @@ class Bench:
         self.machine = self.fresh()
 
     def fresh(self) -> Transactions:
-        return Transactions(lambda: next(self.ids), 900_000, 7 * DAY_MS)
+        return Transactions(lambda: next(self.ids), 900_000, 7 * DAY_MS, ids_max=1_000)
 
     def turn(self) -> Turn:
         return Turn(self.now_ms, WALL_MS + self.now_ms)

@@ -16,6 +16,7 @@ from mainspring.core.outbox.commits import NOWHERE
 from mainspring.core.problems import Conflict
 from mainspring.storage.log.groups.classic import ClassicGroup
 from mainspring.storage.log.groups.consumer import ConsumerGroup
+from mainspring.storage.log.groups.coordinator import NAME_BYTES_MAX
 from mainspring.storage.log.groups.embedded import PROTOCOL_TYPE, read_assignment
 from mainspring.storage.log.groups.errors import GroupIdNotFound, InvalidGroupId, NonEmptyGroup
 from mainspring.storage.log.groups.messages import Partitions
@@ -24,9 +25,6 @@ from mainspring.storage.log.service import Log
 
 if TYPE_CHECKING:
     from mainspring.storage.log.groups.coordinator import Group
-
-NAME_BYTES_MAX = 32_767
-"""As many as the protocol of Kafka has room for."""
 
 Where = tuple[str, int]
 Goal = Literal["earliest", "latest", "timestamp", "shift"]

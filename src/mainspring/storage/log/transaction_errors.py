@@ -56,6 +56,13 @@ class TransactionalIdNotFound(TransactionError):
     kafka_code = 105
 
 
+class TooManyTransactionalIds(TransactionError):
+    """Kafka's POLICY_VIOLATION: clients give up, and do not try for ever."""
+
+    status, type, title = 507, "log/too-many-transactional-ids", "There are as many transactional ids as there may be"
+    kafka_code = 44
+
+
 class TransactionAbortable(TransactionError):
     type, title = "log/transaction-abortable", "The transaction must be aborted; a new one may begin"
     kafka_code = 120

@@ -32,10 +32,12 @@ from mainspring.storage.log.transaction_errors import (
     InvalidTransactionTimeout,
     InvalidTxnState,
     ProducerFenced,
+    TooManyTransactionalIds,
     TransactionalIdNotFound,
 )
 
 EPOCH_MAX = 0x7FFF
+ID_BYTES_MAX = 32_767
 FOLLOWS_EPOCHS = 2
 """The client transaction version from which on every end raises the epoch."""
 
@@ -111,23 +113,26 @@ class Transaction(msgspec.Struct, kw_only=True):
 class Transactions:
     """By transactional id. Every method raises a `TransactionError` having changed nothing."""
 
-    def __init__(self, new_id: Callable[[], int], timeout_ms_max: int, expiration_ms: int) -> None:
+    def __init__(self, new_id: Callable[[], int], timeout_ms_max: int, expiration_ms: int, ids_max: int) -> None:
         self.by_id: dict[str, Transaction] = {}
         self._new_id = new_id
         self._timeout_ms_max = timeout_ms_max
         self._expiration_ms = expiration_ms
+        self._ids_max = ids_max
 
     def init(self, id: str, timeout_ms: int, expected: Producer | None, connection: int, turn: Turn) -> Producer | None:
         """Makes the caller the id's producer, fencing any other; None: what is open is being aborted, come again then.
 
         `expected` is what a producer that goes on believes it is.
         """
-        if not id:
+        if not id or len(id.encode()) > ID_BYTES_MAX:
             raise InvalidRequest
         if not 0 < timeout_ms <= self._timeout_ms_max:
             raise InvalidTransactionTimeout
         found = self.by_id.get(id)
         if found is None:
+            if len(self.by_id) >= self._ids_max:
+                raise TooManyTransactionalIds
             found = self.by_id[id] = Transaction(id=id, producer_id=self._new_id())
             expected = None
         if found.state.prepared:

@@ -66,6 +66,7 @@ class TransactionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     transaction_timeout_ms_max: int = 900_000
     transactional_id_expiration_ms: int = 604_800_000
+    transactional_ids_max: int = 100_000
     expiration_check_interval_ms: int = 3_600_000
     settle_wait_ms: int = 5_000
     internal_partitions: int = 50
@@ -89,7 +90,10 @@ class Transactions:
         self._random = random or SystemRandom()
         self._topic = InternalTopic(engine, TRANSACTION_STATE, TRANSACTION_RECORDS, self.settings.internal_partitions)
         self._machine = Machine(
-            self._new_id, self.settings.transaction_timeout_ms_max, self.settings.transactional_id_expiration_ms
+            self._new_id,
+            self.settings.transaction_timeout_ms_max,
+            self.settings.transactional_id_expiration_ms,
+            self.settings.transactional_ids_max,
         )
         self.committed = self.aborted = self.timed_out = 0
         self._markers = Markers(engine, groups, clock)

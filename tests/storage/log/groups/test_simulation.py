@@ -14,13 +14,13 @@ CAUGHT_AT = {"unfenced": 1, "unmoved": 6, "lingering": 6, "impatient": 18, "unor
 
 
 def test_groups_keep_their_promises_in_simulated_histories() -> None:
-    outcome = campaign(SIMULATION, range(6), workers=1)
+    outcome = campaign(SIMULATION, range(4), workers=1)
     assert not outcome.failures, outcome.failures[0]
 
 
 @pytest.mark.slow
 def test_groups_keep_their_promises_in_many_simulated_histories() -> None:
-    outcome = campaign(SIMULATION, range(6, 300))
+    outcome = campaign(SIMULATION, range(4, 300))
     assert not outcome.failures, outcome.failures[0]
 
 

@@ -5,7 +5,8 @@ everything else is in the turn. Groups come into being with their first member o
 in them (or online, see `migration`), and go with their last offset. Pure: no I/O, no clock; names of members by `random_id`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from mainspring.storage.log.groups import migration
@@ -16,10 +17,13 @@ from mainspring.storage.log.groups.consumer import ConsumerGroup
 from mainspring.storage.log.groups.errors import (
     GroupError,
     GroupIdNotFound,
+    GroupMaxSizeReached,
     GroupSubscribedToTopic,
     IllegalGeneration,
     InconsistentGroupProtocol,
+    InvalidCommitOffsetSize,
     InvalidGroupId,
+    InvalidRequest,
     NonEmptyGroup,
     OffsetMetadataTooLarge,
     StaleMemberEpoch,
@@ -58,6 +62,10 @@ from mainspring.storage.log.record_schemas import (
 
 Group = ClassicGroup | ConsumerGroup | ShareGroup
 
+MEMBER_BYTES_MIN = 2 << 10
+NAME_BYTES_MAX = 32_767
+"""As many as the protocol of Kafka has room for."""
+
 _CONSUMER_RECORDS = (
     CONSUMER_GROUP,
     CONSUMER_MEMBER,
@@ -80,6 +88,7 @@ class Coordinator:
         self.random_id = random_id
         self.groups: dict[str, Group] = {}
         self.offsets = Offsets()
+        self.member_count = 0
         self._own_settings: Mapping[str, GroupSettings] = {}
         self._handlers: dict[type, Callable[[Any, Any, Turn], None]] = {
             JoinGroup: self._join,
@@ -107,14 +116,19 @@ class Coordinator:
         """Raises `GroupError` where the message is refused at once."""
         if not message.group and not isinstance(message, OffsetCommit | OffsetFetch | OffsetDelete | GroupDelete):
             raise InvalidGroupId
-        self._handlers[type(message)](message, token, turn)
+        if len(message.group) * 4 > NAME_BYTES_MAX and len(message.group.encode()) > NAME_BYTES_MAX:
+            raise InvalidGroupId(f"A group's name has at most {NAME_BYTES_MAX:,} bytes")
+        with self._counting(message.group):
+            self._check_room(message)
+            self._handlers[type(message)](message, token, turn)
 
     def tick(self, name: str, turn: Turn) -> None:
         """A group asked to be woken now."""
         group = self.groups.get(name)
         if group is not None:
-            group.expire(turn)
-            self._settle_kind(name, turn)
+            with self._counting(name):
+                group.expire(turn)
+                self._settle_kind(name, turn)
 
     def sweep(self, turn: Turn) -> None:
         """Forgets offsets that nobody has committed for the retention's time, and groups with nothing left."""
@@ -138,6 +152,13 @@ class Coordinator:
 
     def replay(self, record: Record, producer_id: int, turn: Turn) -> None:
         """Takes one record of the internal topic; `producer_id` -1 outside a transaction."""
+        if record.schema is OFFSET_COMMIT:
+            self._replay(record, producer_id, turn)
+            return
+        with self._counting(record.key[0]):
+            self._replay(record, producer_id, turn)
+
+    def _replay(self, record: Record, producer_id: int, turn: Turn) -> None:
         schema, key, value = record
         name = key[0]
         if schema is OFFSET_COMMIT:
@@ -161,8 +182,38 @@ class Coordinator:
     def forget(self, groups: Callable[[str], bool]) -> None:
         """Drops everything of `groups`, to be replayed."""
         for name in [one for one in self.groups if groups(one)]:
-            del self.groups[name]
+            with self._counting(name):
+                del self.groups[name]
         self.offsets.forget(groups)
+
+    # Limits
+
+    @contextmanager
+    def _counting(self, name: str) -> Iterator[None]:
+        """Around whatever may change who is in a group."""
+        before = members_in(self.groups.get(name))
+        try:
+            yield
+        finally:
+            self.member_count += members_in(self.groups.get(name)) - before
+
+    def _check_room(self, message: Any) -> None:
+        """What the whole node has no room for, whatever the group says. Raises `GroupMaxSizeReached` or `InvalidRequest`."""
+        settings, group = self.settings, self.groups.get(message.group)
+        if isinstance(message, JoinGroup | ConsumerHeartbeat | ShareHeartbeat | SyncGroup):
+            said = said_bytes(message)
+            if said > settings.member_bytes_max:
+                raise InvalidRequest(f"A member may say and be assigned {settings.member_bytes_max:,} bytes")
+            # Equal parts of a sum, each as large as when it was taken: n of them are together at most ln(n) times the sum.
+            if said > max(MEMBER_BYTES_MIN, settings.members_bytes // (self.member_count + 1)):
+                raise GroupMaxSizeReached(f"{said:,} bytes are too much beside {self.member_count:,} members")
+            known = group is not None and message.member_id in group.members
+            if not known and not isinstance(message, SyncGroup) and self.member_count >= settings.members_max:
+                raise GroupMaxSizeReached(f"This node has {settings.members_max:,} members of groups")
+        elif not isinstance(message, OffsetCommit):
+            return
+        if group is None and len(self.groups) >= settings.groups_max:
+            raise GroupMaxSizeReached(f"This node has {settings.groups_max:,} groups")
 
     # Members
 
@@ -278,6 +329,11 @@ class Coordinator:
             if len(offset.metadata.encode()) > self.settings.offset_metadata_bytes_max:
                 codes[partition] = OffsetMetadataTooLarge.kafka_code
                 continue
+            if self.offsets.held_bytes >= self.settings.positions_bytes_max and not self.offsets.holds(
+                request.group, partition, request.producer_id
+            ):
+                codes[partition] = InvalidCommitOffsetSize.kafka_code
+                continue
             codes[partition] = 0
             if request.producer_id >= 0:
                 self.offsets.commit_pending(request.producer_id, request.group, partition, offset, turn)
@@ -369,3 +425,21 @@ class Coordinator:
         if not self.offsets.unstable_partitions(name):
             group.write_away(turn)
             del self.groups[name]
+
+
+def members_in(group: Group | None) -> int:
+    """How many hold a place in a group."""
+    if group is None:
+        return 0
+    return len(group.members) + (len(group.pending) if isinstance(group, ClassicGroup) else 0)
+
+
+def said_bytes(message: JoinGroup | SyncGroup | ConsumerHeartbeat | ShareHeartbeat) -> int:
+    """About what would be kept of a request: its member's longest part, where a leader speaks for all."""
+    names = len(message.member_id) + (len(message.instance or "") if not isinstance(message, ShareHeartbeat) else 0)
+    if isinstance(message, JoinGroup):
+        return names + sum(len(name) + len(metadata) for name, metadata in message.protocols)
+    if isinstance(message, SyncGroup):
+        return names + max((len(assignment) for _, assignment in message.assignments), default=0)
+    names += len(message.rack or "") + sum(len(topic) for topic in message.topics or ())
+    return names + (len(message.regex or "") if isinstance(message, ConsumerHeartbeat) else 0)

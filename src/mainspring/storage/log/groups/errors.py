@@ -62,6 +62,11 @@ class InvalidRequest(GroupError):
     kafka_code = 42
 
 
+class InvalidCommitOffsetSize(GroupError):
+    status, type, title = 507, "log/invalid-commit-offset-size", "There are as many positions as there may be"
+    kafka_code = 28
+
+
 class NonEmptyGroup(GroupError):
     type, title = "log/non-empty-group", "The group has members"
     kafka_code = 68
@@ -84,7 +89,7 @@ class MemberIdRequired(GroupError):
 
 
 class GroupMaxSizeReached(GroupError):
-    type, title = "log/group-max-size-reached", "The group has as many members as it may have"
+    type, title = "log/group-max-size-reached", "The group, or the node, has as many members or groups as it may have"
     kafka_code = 81
 
 

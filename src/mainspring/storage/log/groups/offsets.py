@@ -11,6 +11,13 @@ from mainspring.storage.log.groups.messages import Offset, TopicPartition
 from mainspring.storage.log.groups.turn import Turn
 from mainspring.storage.log.record_schemas import OFFSET_COMMIT, ZERO_UUID, Record
 
+POSITION_BYTES = 400
+"""What one takes beside its metadata, with its places in the maps."""
+
+
+def weight(offset: Offset) -> int:
+    return POSITION_BYTES + len(offset.metadata)
+
 
 class Offsets:
     """The positions of one or all groups."""
@@ -21,6 +28,8 @@ class Offsets:
         # The order of the records: a transaction's position does not undo one that was committed after it was written.
         self._written = 0
         self._unstable: dict[tuple[str, TopicPartition], set[int]] = {}
+        self.held_bytes = 0
+        """About what all of them take."""
 
     def groups(self) -> list[str]:
         """Those with a committed position."""
@@ -41,6 +50,12 @@ class Offsets:
     def get(self, group: str, partition: TopicPartition) -> Offset | None:
         found = self._committed.get(group, {}).get(partition)
         return None if found is None else found[1]
+
+    def holds(self, group: str, partition: TopicPartition, producer_id: int) -> bool:
+        """Whether there is one already, of the group or of the producer's transaction."""
+        if producer_id >= 0:
+            return (group, partition) in self._pending.get(producer_id, {})
+        return partition in self._committed.get(group, {})
 
     def unstable(self, group: str, partition: TopicPartition) -> bool:
         """Whether an open transaction has a position of this partition."""
@@ -69,31 +84,29 @@ class Offsets:
         touched = {group for group, _ in held if groups(group)}
         for group, partition in [key for key in held if groups(key[0])]:
             order, offset = held.pop((group, partition))
+            self.held_bytes -= weight(offset)
             waiting = self._unstable[group, partition]
             waiting.discard(producer_id)
             if not waiting:
                 del self._unstable[group, partition]
             settled = self._committed.get(group, {}).get(partition)
             if commit and (settled is None or settled[0] < order):
-                self._committed.setdefault(group, {})[partition] = (order, offset)
+                self._put(group, partition, order, offset)
         if not held:
             self._pending.pop(producer_id, None)
         return touched
 
     def delete(self, group: str, partitions: Iterable[TopicPartition], turn: Turn) -> int:
         """Gives how many positions there were."""
-        held = self._committed.get(group, {})
-        gone = [partition for partition in partitions if held.pop(partition, None) is not None]
+        gone = [partition for partition in partitions if self._drop(group, partition)]
         for topic, number in gone:
             turn.write(OFFSET_COMMIT, (group, topic, number), None)
-        if not held:
-            self._committed.pop(group, None)
         return len(gone)
 
     def forget(self, groups: Callable[[str], bool]) -> None:
         """Drops what is held of `groups`, to read it anew."""
         for group in [one for one in self._committed if groups(one)]:
-            del self._committed[group]
+            self.held_bytes -= sum(weight(offset) for _, offset in self._committed.pop(group).values())
         for producer_id in list(self._pending):
             self.end(producer_id, groups, commit=False)
 
@@ -113,10 +126,7 @@ class Offsets:
         partition = (topic, number)
         value = record.value
         if value is None:
-            held = self._committed.get(group, {})
-            held.pop(partition, None)
-            if not held:
-                self._committed.pop(group, None)
+            self._drop(group, partition)
             return
         topic_id = value["topic_id"]
         offset = Offset(
@@ -133,11 +143,30 @@ class Offsets:
 
     def _settle(self, group: str, partition: TopicPartition, offset: Offset) -> None:
         self._written += 1
-        self._committed.setdefault(group, {})[partition] = (self._written, offset)
+        self._put(group, partition, self._written, offset)
+
+    def _put(self, group: str, partition: TopicPartition, order: int, offset: Offset) -> None:
+        held = self._committed.setdefault(group, {})
+        before = held.get(partition)
+        self.held_bytes += weight(offset) - (weight(before[1]) if before is not None else 0)
+        held[partition] = (order, offset)
+
+    def _drop(self, group: str, partition: TopicPartition) -> bool:
+        """Gives whether there was one."""
+        held = self._committed.get(group, {})
+        before = held.pop(partition, None)
+        if not held:
+            self._committed.pop(group, None)
+        if before is not None:
+            self.held_bytes -= weight(before[1])
+        return before is not None
 
     def _hold(self, producer_id: int, group: str, partition: TopicPartition, offset: Offset) -> None:
         self._written += 1
-        self._pending.setdefault(producer_id, {})[group, partition] = (self._written, offset)
+        held = self._pending.setdefault(producer_id, {})
+        before = held.get((group, partition))
+        self.held_bytes += weight(offset) - (weight(before[1]) if before is not None else 0)
+        held[group, partition] = (self._written, offset)
         self._unstable.setdefault((group, partition), set()).add(producer_id)
 
     @staticmethod

@@ -9,6 +9,15 @@ import msgspec
 class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`initial_rebalance_delay_ms` is 0 where one process holds everything, and 3,000 in a cluster."""
 
+    groups_max: int = 50_000
+    members_max: int = 100_000
+    """Of all groups together, those that have been told an id and have not joined yet included."""
+    member_bytes_max: int = 1 << 20
+    """What a member may say of its subscription, and be assigned by its leader."""
+    members_bytes: int = 64 << 20
+    """Shared by all members: each may say an equal part of it, 2 KiB where there are very many."""
+    positions_bytes_max: int = 256 << 20
+    """Of all positions together, open transactions' included; one counts its metadata and 400 bytes."""
     session_timeout_ms_min: int = 6_000
     session_timeout_ms_max: int = 1_800_000
     initial_rebalance_delay_ms: int = 0
@@ -40,6 +49,11 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     share_delay_ms_max: int = 604_800_000
     """How long a record may be held back by its header `mainspring-deliver-at`, from its own time on."""
     share_sessions_max: int = 2_000
+    share_session_partitions_max: int = 10_000
+    share_partitions_max: int = 100_000
+    """Partitions that share groups read, each counted once for each group."""
+    share_in_flight_all_max: int = 500_000
+    """Records in flight of all share groups together; beyond it none is given out before others are done with."""
     share_updates_per_snapshot: int = 500
     share_dead_letters: bool = True
     """Whether a record that was given out in vain too often is copied to the topic `<topic>.dead`."""

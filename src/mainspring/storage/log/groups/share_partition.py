@@ -65,6 +65,8 @@ class SharePartition:
         self.state_epoch = 0
         self.snapshot_epoch = 0
         self.updates = 0
+        self.counted = 0
+        """How many records of it are in the sum of all."""
         self.worn: list[int] = []
         """Given out as often as may be, and in vain; whoever buries them empties this."""
         self._changed: dict[int, None] = {}

@@ -18,6 +18,8 @@ from mainspring.storage.log.errors import UnknownPartition
 from mainspring.storage.log.groups.configs import BY_DURATION, duration_ms
 from mainspring.storage.log.groups.dead_letters import bury
 from mainspring.storage.log.groups.errors import (
+    GroupMaxSizeReached,
+    InvalidRequest,
     InvalidShareSessionEpoch,
     NonEmptyGroup,
     ShareSessionLimitReached,
@@ -73,6 +75,7 @@ class Shares:
         self._released = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
         self._stopped = False
+        self._in_flight = 0
         self._aside: set[asyncio.Task[Any]] = set()
 
     async def stop(self) -> None:
@@ -88,7 +91,7 @@ class Shares:
 
     def in_flight(self) -> int:
         """Records between the first that is not done with and the last that was given out."""
-        return sum(len(share.records) for share in self._kept.values())
+        return self._in_flight
 
     # Sessions
 
@@ -106,6 +109,11 @@ class Shares:
         found = self._sessions.get(key)
         if found is not None and -1 < connection < found.connection:
             raise InvalidShareSessionEpoch("a request of a connection that a later one has replaced")
+        slots = tuple(slots)
+        if len(slots) + (len(found.slots) if found is not None else 0) > self._settings.share_session_partitions_max:
+            raise InvalidRequest(
+                f"A share session has at most {self._settings.share_session_partitions_max:,} partitions"
+            )
         if epoch == OPENS:
             if found is None and len(self._sessions) >= self._settings.share_sessions_max:
                 raise ShareSessionLimitReached
@@ -218,7 +226,7 @@ class Shares:
         self._check_empty(group)
         gone = [key for key in self._kept if key[0] == group and topic in (None, key[1])]
         for key in gone:
-            del self._kept[key]
+            self._in_flight -= self._kept.pop(key).counted
             for kept in self._snapshots.values():
                 kept.pop(key, None)
             records = [Record(schema, key, None) for schema in (SHARE_SNAPSHOT, SHARE_UPDATE)]
@@ -271,6 +279,8 @@ class Shares:
             start = start if found is None else found[0]
             if key in self._kept:
                 return
+        if len(self._kept) >= self._settings.share_partitions_max:
+            raise GroupMaxSizeReached(f"Share groups read {self._settings.share_partitions_max:,} partitions here")
         share = self._kept[key] = self._fresh(key[0], start)
         await self._write(key, share, whole=True)
 
@@ -291,6 +301,8 @@ class Shares:
         share.truncate(partition.log_start)
         settings = self._groups.settings_of(key[0])
         share.lock_ms = settings.share_record_lock_ms
+        crowded = self._in_flight >= settings.share_in_flight_all_max
+        share.in_flight_max = share.end - share.start if crowded else settings.share_in_flight_max
         committed = settings.share_isolation_level == "read_committed"
         now_ms = self._now_ms()
         at = share.next_offset(now_ms)
@@ -346,6 +358,8 @@ class Shares:
 
     async def _write(self, key: Key, share: SharePartition, *, whole: bool = False) -> None:
         """Writes down what has changed; returns when it is durable."""
+        self._in_flight += len(share.records) - share.counted
+        share.counted = len(share.records)
         if share.worn:
             worn, share.worn = share.worn, []
             if self._settings.share_dead_letters and self._exists(key[1:]):
@@ -411,12 +425,15 @@ class Shares:
     def _replay(self, record: Record) -> None:
         schema, key, value = record
         if value is None:
-            self._kept.pop(key, None)
+            gone = self._kept.pop(key, None)
+            self._in_flight -= gone.counted if gone is not None else 0
             return
         name, topic, number = key
         share = self._kept.setdefault((name, topic, number), self._fresh(name, value["start_offset"]))
         share.restore(value["start_offset"], value["batches"], whole=schema is SHARE_SNAPSHOT)
         share.snapshot_epoch = value["snapshot_epoch"]
+        self._in_flight += len(share.records) - share.counted
+        share.counted = len(share.records)
         if schema is SHARE_SNAPSHOT:
             share.state_epoch = value["state_epoch"]
             self._snapshots.setdefault(self._topic.index(_coordinator_key((name, topic, number))), {})[

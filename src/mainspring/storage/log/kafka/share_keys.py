@@ -138,9 +138,7 @@ def _session(request: Any, context: Context) -> Session:
     slots = [(topic.topic_id, part.partition_index) for topic in request.topics for part in topic.partitions]
     forgotten = [(topic.topic_id, number) for topic in request.forgotten_topics_data for number in topic.partitions]
     key = (request.group_id, request.member_id)
-    session = shares_of(context).session(
-        *key, request.share_session_epoch, slots, forgotten, context.session.number
-    )
+    session = shares_of(context).session(*key, request.share_session_epoch, slots, forgotten, context.session.number)
     if request.share_session_epoch == OPENS:
         if len(context.session.shares) >= groups_of(context).settings.share_sessions_max:
             raise ShareSessionLimitReached
