@@ -112,7 +112,7 @@ async def test_a_segment_is_read_on_though_the_files_of_its_indexes_are_not_ther
         assert next(records_in(partition.read(19, 1).buffers[0])).offset == 19
 
 
-def fetching(engine: Any, folder: Path, partitions: dict[int, int]) -> Any:
+def fetching(engine: Any, folder: Path, partitions: dict[int, int], session: Session | None = None) -> Any:
     wanted = [
         {"partition": index, "fetch_offset": offset, "partition_max_bytes": 1 << 20, "log_start_offset": -1}
         for index, offset in partitions.items()
@@ -121,7 +121,7 @@ def fetching(engine: Any, folder: Path, partitions: dict[int, int]) -> Any:
     frame = memoryview(request(ApiKey.FETCH, 11, topics=[{"topic": "t", "partitions": wanted}], **fields))[4:]
     _, at = codec.client(frame, flexible=False)
     broker = Broker(engine, engine.upkeep._clock, folder / "door.json")
-    context = Context(broker, Session("127.0.0.1", "127.0.0.1", 9092), ApiKey.FETCH, 11, 1, None)
+    context = Context(broker, session or Session("127.0.0.1"), ApiKey.FETCH, 11, 1, None)
     return fetch(codec.read(ApiKey.FETCH, 11, frame, at), context)
 
 
@@ -144,6 +144,17 @@ async def test_a_fetch_of_old_records_waits_for_a_thread_and_one_of_new_records_
         assert b"2" + bytes(200) in await answered(old)
         assert not files.waited
         assert isinstance(fetching(engine, tmp_path, {0: 2}), list), "it is in memory now"
+
+
+async def test_nothing_is_answered_or_waited_for_once_the_client_has_gone(tmp_path: Path) -> None:
+    async with running(tmp_path / "log", files=ColdFiles(), cache_bytes_max=0) as engine:
+        partition = await filled(engine)
+        session, answers = Session("127.0.0.1"), list[Any]()
+        later = fetching(engine, tmp_path, {0: 2}, session)
+        later.then = answers.append
+        session.end()
+        await asyncio.gather(later._warming, return_exceptions=True)
+        assert later._warming.cancelled() and not answers and not partition._listeners
 
 
 async def test_a_fetch_of_what_the_disk_cannot_read_is_answered_with_a_storage_error(tmp_path: Path) -> None:

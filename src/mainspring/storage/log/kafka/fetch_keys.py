@@ -115,6 +115,7 @@ class Fetching(Later):
         found, size, settled = self._read()
         if self._cold:
             self._warming = asyncio.get_running_loop().create_task(self._warm())
+            self._context.session.on_end = self._give_up
             return self
         wait_ms = ms(self._request.max_wait)
         if settled or wait_ms <= 0 or size >= self._request.min_bytes or not self._turn.wanted:
@@ -134,9 +135,15 @@ class Fetching(Later):
         self._cold.clear()
         self._cold_bytes = 0
         self._is_warm = True
+        self._context.session.on_end = None
         answer = self.begin()
         if answer is not self:
             self.then(answer)
+
+    def _give_up(self) -> None:
+        """The client has gone."""
+        if self._warming is not None:
+            self._warming.cancel()
 
     def _partitions(self) -> list["Partition"]:
         """Those that can be waited for."""
