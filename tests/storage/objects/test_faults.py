@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -230,14 +229,12 @@ async def test_a_drained_disk_ends_empty(make_store: MakeStore) -> None:
 
 
 class FailingFiles(RoomyFiles):
-    """Writes or syncs below one directory fail as told; reads below it may be told to take long."""
+    """Writes or syncs below one directory fail as told."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fail_writes: dict[str, int] = {}
         self.fail_syncs: dict[str, int] = {}
-        self.stalled = ""
-        self.go_on = threading.Event()
 
     def write(self, fd: int, buffers: Any, offset: int) -> None:
         self._maybe_fail(fd, self.fail_writes)
@@ -247,34 +244,12 @@ class FailingFiles(RoomyFiles):
         self._maybe_fail(fd, self.fail_syncs)
         super().sync(fd)
 
-    def read(self, fd: int, length: int, offset: int) -> bytes:
-        if self.stalled and self.stalled in str(Path(f"/proc/self/fd/{fd}").resolve()):
-            assert self.go_on.wait(60)
-        return super().read(fd, length, offset)
-
     @staticmethod
     def _maybe_fail(fd: int, failing: dict[str, int]) -> None:
         path = str(Path(f"/proc/self/fd/{fd}").resolve())
         for part, error in failing.items():
             if part in path:
                 raise OSError(error, "as the test says")
-
-
-async def test_a_stalled_disk_is_not_waited_for(make_store: MakeStore) -> None:
-    files = FailingFiles()
-    objects: Objects = (await make_store(6, files=files)).objects
-    await objects.create_bucket("box")
-    body = random.Random(3).randbytes(3 * STRIPE_BYTES)
-    await objects.put("box", "k", body)
-    for disk in objects.engine.store.disks.values():
-        disk.latencies.late_s = 0.01
-    files.stalled = "disk2"
-    try:
-        assert await bytes_of(objects, "k") == body
-        assert objects.engine.store.degraded_reads
-    finally:
-        files.stalled = ""
-        files.go_on.set()
 
 
 @pytest.mark.parametrize("step", ["fail_writes", "fail_syncs"])

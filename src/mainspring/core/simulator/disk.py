@@ -78,7 +78,7 @@ class Disk:
         grows = max(0, at + len(data) - len(file.now))
         full = room is not None and grows > room
         if full:
-            data = data[: self._random.randint(0, len(data) - grows + (room or 0))]
+            data = data[: self._random.randint(0, max(0, len(data) - grows + (room or 0)))]
         if data:
             begin = min(at, len(file.now))
             file.now.extend(bytes(at - begin))

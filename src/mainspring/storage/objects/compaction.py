@@ -9,7 +9,7 @@ A file goes only when no reader is left that began before: what it reads may hav
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -77,6 +77,19 @@ class Strewn(msgspec.Struct):
     readers: WeakSet[Reader] = msgspec.field(default_factory=WeakSet)
 
 
+class Ajar(msgspec.Struct):
+    """An open segment as it was at one moment. Where something in it is nobody's, such as half of a body that broke off, it
+    is sealed, so that the next round clears it: it could stay open for ever."""
+
+    size: int
+    pinned: dict[int, int]
+    strewn: Strewn
+
+    def is_whole(self) -> bool:
+        taken = {**self.pinned, **dict(self.strewn.extents)}
+        return sum(length for offset, length in taken.items() if offset < self.size) >= self.size
+
+
 class Compaction:
     def __init__(self, engine: Engine, healing: Healing) -> None:
         self.given_back_bytes = 0
@@ -88,6 +101,7 @@ class Compaction:
         self._healing = healing
         self._doomed: list[tuple[Disk, int, WeakSet[Reader]]] = []
         self._strewn: dict[Where, Strewn] = {}
+        self._whole: dict[int, tuple[int, int]] = {}
 
     async def usage(self) -> Usage:
         """Walks over all stripes once."""
@@ -154,11 +168,28 @@ class Compaction:
 
     async def _reclaim(self) -> int:
         for disk, segment in await self._database.read(references.begun_segments):
-            if disk in self._store.disks and not self._exists((disk, segment)):
+            if disk in self._store.disks and not self._store.disks[disk].has(segment):
                 await self._database.write(references.end_segment, disk, segment)
         cleared = await self._clear_strewn()
         noted = set(await self._database.read(references.begun_segments))
-        found = {where: Strewn([]) for where in self._quiet() & noted - self._strewn.keys()}
+        closed = {where: Strewn([]) for where in self._quiet() & noted - self._strewn.keys()}
+        ajar = {
+            (disk.id, disk.open.number): Ajar(disk.open.size, dict(disk.open.pinned), Strewn([]))
+            for disk in self._store.disks.values()
+            if disk.open is not None and self._whole.get(disk.id) != (disk.open.number, disk.open.size)
+        }
+        await self._find({**closed, **{where: one.strewn for where, one in ajar.items()}})
+        self._strewn.update(closed)
+        for (disk_id, number), one in ajar.items():
+            there = self._store.disks.get(disk_id)
+            if one.is_whole():
+                self._whole[disk_id] = (number, one.size)
+            elif there is not None and there.open is not None and there.open.number == number:
+                there.seal()
+        return cleared + await self._clear_strewn()
+
+    async def _find(self, found: Mapping[Where, Strewn]) -> None:
+        """Notes all extents of these segments that rows refer to, and who may be reading others."""
         after = 0
         while found and (rows := await self._database.read(references.stripes_after, after, ROWS)):
             for stripe, _ in rows:
@@ -168,8 +199,6 @@ class Compaction:
             after = rows[-1][0].id
         for strewn in found.values():
             strewn.readers = WeakSet(self._engine.readers)
-        self._strewn.update(found)
-        return cleared + await self._clear_strewn()
 
     async def _clear_strewn(self) -> int:
         """Clears the segments that no reader is left of who began before they were looked through."""
@@ -191,16 +220,13 @@ class Compaction:
             cleared += 1
         return cleared
 
-    def _exists(self, where: Where) -> bool:
-        return where[1] in self._store.disks[where[0]].segments
-
     def _quiet(self) -> set[Where]:
         """Sealed segments that nobody is writing a stripe of: every row that will ever refer to them is there."""
         return {
             (disk.id, segment.number)
             for disk in self._store.disks.values()
             for segment in disk.segments.values()
-            if segment.sealed and not segment.pins and disk.lost is None
+            if segment.sealed and not segment.pinned and disk.lost is None
         }
 
     def _is_doomed(self, where: Where, usage: Usage) -> bool:

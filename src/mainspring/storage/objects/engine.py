@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from mainspring.core.clock import Clock
 from mainspring.core.ports import Connection, Database
+from mainspring.core.problems import Problem
 from mainspring.storage.objects import references
 from mainspring.storage.objects.errors import ElsewhereError
 from mainspring.storage.objects.files import IDENTITY, Damaged, Files, Identity, read_identity, write_identity
@@ -67,6 +68,7 @@ class Engine:
         Raises `ElsewhereError` where another node has them all, which must not be taken for their loss.
         """
         store = await self.database.write(_store_id, self.random(8).hex())
+        await self.database.read(self.numbers.go_on)
         known = {row[0]: row for row in await self.database.read(_all_disks)}
         if self.database.dialect != "sqlite" and known and not self._has_one_of(store):
             raise ElsewhereError(
@@ -87,6 +89,10 @@ class Engine:
     async def stop(self) -> None:
         """Finishes what was accepted and closes all files."""
         await self.pages.stop()
+        try:
+            await self.database.write(self.numbers.leave)
+        except Problem as error:
+            log.warning("how far version numbers have come is known to two seconds only: %s", error)
         await asyncio.to_thread(self.threads.shutdown)
         for disk in self.store.disks.values():
             await asyncio.to_thread(disk.close)

@@ -2,8 +2,9 @@
 
 What is nearest to being lost comes first: the queue is ordered by how many more shards a stripe can lose. Where too few disks
 are left for the stripe's own profile, it is cut anew under the one that they allow, so that full redundancy returns on what
-is there and as many disks again may be lost. Where a stripe lies changes by comparing its row with what was read, so that
-healing, compaction and deletes may race.
+is there and as many disks again may be lost. When disks are there again, what was written meanwhile with less parity than they
+allow is cut anew as well, unless its profile is one that somebody chose. Where a stripe lies changes by comparing its row with
+what was read, so that healing, compaction and deletes may race.
 """
 
 import asyncio
@@ -11,26 +12,32 @@ import heapq
 import logging
 
 import msgspec
+from sqlalchemy import select
 
 from mainspring.core.crash import crash_point
-from mainspring.core.ports import Database
+from mainspring.core.ports import Connection, Database
 from mainspring.storage.objects import references
-from mainspring.storage.objects.erasure import Profile, decode, encode, reconstruct
+from mainspring.storage.objects.erasure import Profile, decode, encode, parse_profile, reconstruct
 from mainspring.storage.objects.errors import ObjectsError
 from mainspring.storage.objects.references import Stripe
+from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.stripes import StripeStore, Written
+from mainspring.storage.objects.tables import bucket
 
 log = logging.getLogger(__name__)
 
 QUEUE_MAX = 100_000
 ROWS = 500
 
+_CHOSEN = select(bucket.c.profile).where(bucket.c.profile.is_not(None)).distinct()
+
 
 class Healing:
     """The queue of stripes to look at. What does not fit is found again by `scan`."""
 
-    def __init__(self, store: StripeStore, database: Database) -> None:
+    def __init__(self, store: StripeStore, database: Database, settings: ObjectsSettings) -> None:
         self.healed = self.lost = 0
+        self._settings = settings
         self._store = store
         self._database = database
         self._queue: list[tuple[int, int]] = []
@@ -51,11 +58,14 @@ class Healing:
         heapq.heappush(self._queue, (left, stripe.id))
 
     async def scan(self) -> int:
-        """Queues every stripe that has a shard on no live disk, or on one that is to be emptied; gives how many."""
+        """Queues every stripe that has a shard on no live disk, or on one that is to be emptied, or has less parity than it
+        could; gives how many."""
         found = after = 0
+        chosen = await self._chosen()
         while rows := await self._database.read(references.stripes_after, after, ROWS):
             for stripe, _ in rows:
-                if gone := self._absent(stripe):
+                gone = self._absent(stripe)
+                if gone or self._is_thin(stripe, chosen):
                     self.note(stripe, gone)
                     found += 1
             after = rows[-1][0].id
@@ -84,6 +94,7 @@ class Healing:
         good, bad = await self._store.fragments(stripe, len(stripe.places))
         kept = {index for index in good if not self._is_leaving(stripe, index)}
         if len(kept) == len(stripe.places):
+            await self._thicken(stripe)
             return stripe.size
         if len(good) < stripe.k:
             self.lost += 1
@@ -97,6 +108,17 @@ class Healing:
         if await self._replace(stripe, written):
             self.healed += 1
         return stripe.size
+
+    async def _thicken(self, stripe: Stripe) -> None:
+        """Cuts a whole stripe anew where the disks that are there now allow more parity."""
+        allowed = self._store.placing.allowed()
+        if allowed is None or not self._is_thin(stripe, await self._chosen()):
+            return
+        try:
+            if await self.restripe(stripe.id, allowed):
+                self.healed += 1
+        except ObjectsError as error:
+            log.warning("stripe %d cannot be cut anew now: %s", stripe.id, error)
 
     async def restripe(self, id: int, profile: Profile) -> bool:
         """Cuts a stripe anew under another profile. Gives False where it has it, or went away."""
@@ -144,6 +166,16 @@ class Healing:
             self._store.unpin(written)
         return moved
 
+    async def _chosen(self) -> set[Profile]:
+        """Profiles that are what somebody wants, be they thin."""
+        names = await self._database.read(_profiles_of_buckets)
+        return {parse_profile(name) for name in (*names, *self._settings.storage_classes.values())}
+
+    def _is_thin(self, stripe: Stripe, chosen: set[Profile]) -> bool:
+        """Whether it was written when fewer disks were there than now."""
+        allowed = self._store.placing.allowed()
+        return allowed is not None and stripe.m < allowed.m and stripe.profile not in chosen
+
     def _absent(self, stripe: Stripe) -> int:
         """How many shards are where they cannot stay."""
         return sum(place is None or self._is_leaving(stripe, index) for index, place in enumerate(stripe.places))
@@ -152,3 +184,7 @@ class Healing:
         place = stripe.places[index]
         disk = None if place is None else self._store.disks.get(place.disk)
         return disk is None or disk.draining or disk.lost is not None
+
+
+def _profiles_of_buckets(connection: Connection) -> list[str]:
+    return [row[0] for row in connection.execute(_CHOSEN).all()]

@@ -235,7 +235,8 @@ def _act(connection: Connection, numbers: Numbers, bucket: Bucket, action: Actio
     if kind == CLASS:
         about = msgspec.structs.replace(decode_about(row.about), storage_class=storage_class)
         versions.set_about(connection, bucket, key, row, encode_about(about))
-        emit(connection, bucket.name, "LifecycleTransition", key, numbers.next(), name_of(row), row.size, row.etag)
+        at = numbers.next_in(connection)
+        emit(connection, bucket.name, "LifecycleTransition", key, at, name_of(row), row.size, row.etag)
         return True
     try:
         versions.remove(connection, numbers, bucket, key, name_of(row), event="LifecycleExpiration")

@@ -205,7 +205,7 @@ def walk(connection: Connection, bucket_name: str, ask: Ask) -> Walked:
 
 def fix_moment(connection: Connection, numbers: Numbers, bucket: int) -> int:
     """The sequence number of now, at which a listing in pages shows the bucket from here on."""
-    at = numbers.next()
+    at = numbers.next_in(connection)
     buckets.show(connection, bucket, at)
     return at
 

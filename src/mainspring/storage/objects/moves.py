@@ -210,7 +210,7 @@ def _rename(
     lock = None if row.lock is None else msgspec.convert(row.lock, Lock)
     draft = Draft(target, row.size, row.etag, row.pieces, about, row.page, row.tags, lock, condition, "ObjectRenamed")
     if bucket.versioning == Versioning.NEVER:
-        versions.drop(connection, numbers, bucket, source, row, numbers.next())
+        versions.drop(connection, numbers, bucket, source, row, numbers.next_in(connection))
         return draft, versions.put(connection, numbers, bucket, draft)
     versions.refer(connection, row.pieces)
     versions.remove(connection, numbers, bucket, source)

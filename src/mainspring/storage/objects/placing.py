@@ -41,6 +41,11 @@ class Placing:
         turned = disks[self._turn % len(disks) :] + disks[: self._turn % len(disks)]
         return profile, spread(turned, profile.shards)
 
+    def allowed(self) -> Profile | None:
+        """The profile that the disks with room allow where none was chosen; None without such a disk."""
+        count = sum(map(self._has_room, self._disks.values()))
+        return default_profile(count) if count else None
+
     def roomy(self, without: frozenset[int], count: int) -> list[Disk]:
         """Up to `count` disks that may be written to, others than `without`, of many zones."""
         disks = [disk for disk in self._disks.values() if disk.id not in without and self._has_room(disk)]

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from mainspring.core.database import Int64
+from mainspring.core.database import insert as upsert
 from mainspring.core.ports import Connection
 from mainspring.storage.objects.erasure import Profile
 from mainspring.storage.objects.model import stripe_lengths
@@ -43,7 +44,7 @@ _MOVE = (
     .where(stripe.c.id == bindparam("stripe_id"), stripe.c.placement == bindparam("before"))
     .values(k=bindparam("k"), m=bindparam("m"), placement=bindparam("after"))
 )
-_BEGIN = insert(intent).values(disk=bindparam("disk"), segment=bindparam("segment"))
+_BEGIN = upsert(intent).values(disk=bindparam("disk"), segment=bindparam("segment")).on_conflict_do_nothing()
 _INTENTS = select(intent.c.disk, intent.c.segment)
 _END = delete(intent).where(intent.c.disk == bindparam("on_disk"), intent.c.segment == bindparam("of_segment"))
 _STATE = select(state.c.value).where(state.c.name == bindparam("called"))
@@ -121,7 +122,8 @@ def move(connection: Connection, before: Stripe, after: Stripe) -> bool:
 
 
 def begin_segment(connection: Connection, disk: int, segment: int) -> None:
-    """Notes that `segment` is about to be written: what is in it without a row is an orphan."""
+    """Notes that `segment` is about to be written: what is in it without a row is an orphan. It may have been noted by a
+    process that died before it made the file."""
     connection.execute(_BEGIN, {"disk": disk, "segment": segment})
 
 

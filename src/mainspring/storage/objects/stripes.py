@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from awscrt.checksums import crc32c  # type: ignore[import-untyped]
@@ -28,7 +28,7 @@ from mainspring.storage.objects.extents import Damage
 from mainspring.storage.objects.placing import Placing
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.settings import ObjectsSettings
-from mainspring.storage.objects.volumes import Disk, Lost, Place, Segment
+from mainspring.storage.objects.volumes import STALLED_S, Disk, Lost, Place, Segment
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -184,8 +184,8 @@ class StripeStore:
 
     @staticmethod
     def unpin(written: Written) -> None:
-        for _, segment in written.pinned:
-            segment.pins -= 1
+        for place, segment in written.pinned:
+            segment.pinned.pop(place.offset, None)
         written.pinned.clear()
 
     async def _begin_segment(self, disk: int, segment: int) -> None:
@@ -351,21 +351,45 @@ class StripeStore:
     async def fragments(
         self, stripe: Stripe, enough: int, last: Collection[int] = ()
     ) -> tuple[dict[int, bytes], dict[int, str]]:
-        """Good fragments by index, at least `enough` where there are so many; and what is wrong with the others tried."""
+        """Good fragments by index, at least `enough` where there are so many; and what is wrong with the others tried.
+
+        While one is late another is asked for, and one that does not answer at all is not waited for longer than a minute.
+        """
         good: dict[int, bytes] = {}
         bad: dict[int, str] = {}
         # Those that are known to be gone come last, so that what is needed is asked for all at once.
         untried = sorted(range(len(stripe.places)), key=lambda index: (index in last, self._is_gone(stripe, index)))
-        while untried and len(good) < enough:
-            batch = [untried.pop(0) for _ in range(min(enough - len(good), len(untried)))]
-            answers = await asyncio.gather(*(self.fragment(stripe, index) for index in batch), return_exceptions=True)
-            for index, answer in zip(batch, answers, strict=True):
-                if isinstance(answer, bytes):
-                    good[index] = answer
-                elif isinstance(answer, Damage | Lost | OSError):
-                    bad[index] = str(answer)
-                else:
-                    raise answer
+        late_s = max(self._late_s(stripe, index) for index in untried)
+        running: dict[asyncio.Task[bytes], int] = {}
+        late: set[asyncio.Task[bytes]] = set()
+        try:
+            while len(good) < enough:
+                while untried and len(good) + len(running) - len(late) < enough:
+                    index = untried.pop(0)
+                    running[asyncio.create_task(self.fragment(stripe, index))] = index
+                if not running:
+                    break
+                patience_s = late_s if untried else STALLED_S
+                done, others = await asyncio.wait(running, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                if not done and not untried:
+                    bad.update((index, "it does not answer") for index in running.values())
+                    break
+                if not done:
+                    late |= others
+                for task in done:
+                    index = running.pop(task)
+                    late.discard(task)
+                    error = task.exception()
+                    if error is None:
+                        good[index] = task.result()
+                    elif isinstance(error, Damage | Lost | OSError):
+                        bad[index] = str(error)
+                    else:
+                        raise error
+        finally:
+            for task in running:
+                task.add_done_callback(_read_the_exception)
+                task.cancel()
         return good, bad
 
     async def fragment(self, stripe: Stripe, index: int) -> bytes:
@@ -389,7 +413,7 @@ class StripeStore:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
 
-def _read_the_exception(task: "asyncio.Task[memoryview]") -> None:
+def _read_the_exception(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled():
         task.exception()
 

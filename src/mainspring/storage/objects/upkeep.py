@@ -11,7 +11,7 @@ from mainspring.core.telemetry import Metrics
 from mainspring.storage.objects import buckets, lifecycle, lookups, multipart
 from mainspring.storage.objects.compaction import Compaction, Usage
 from mainspring.storage.objects.engine import Engine
-from mainspring.storage.objects.erasure import parse_profile
+from mainspring.storage.objects.erasure import Profile, parse_profile
 from mainspring.storage.objects.errors import NoSuchUpload
 from mainspring.storage.objects.healing import Healing
 from mainspring.storage.objects.lifecycle import Action, Days, Walk
@@ -46,11 +46,12 @@ class Upkeep:
         self._engine = engine
         self._database = engine.database
         self._clock = engine.clock
-        self.healing = Healing(engine.store, engine.database)
+        self.healing = Healing(engine.store, engine.database, engine.settings)
         self.scrubbing = Scrubbing(engine.store, engine.database, self.healing)
         self.compaction = Compaction(engine, self.healing)
         self._wake = asyncio.Event()
         self._healer: asyncio.Task[None] | None = None
+        self._seen: tuple[frozenset[int], Profile | None] = (frozenset(), None)
         if metrics is not None:
             self._measure(metrics)
 
@@ -81,11 +82,13 @@ class Upkeep:
         return self.healing.healed - before
 
     async def look(self) -> None:
-        """Notices lost disks, and queues what they held; for a job every few seconds."""
-        live = set(self._engine.store.disks)
-        lost = await self._engine.look_after_disks()
-        draining = any(disk.draining for disk in self._engine.store.disks.values())
-        if lost or live != set(self._engine.store.disks) or draining:
+        """Notices lost disks, and disks that are there again, and queues what that concerns; for a job every few seconds.
+        The first time it looks through all stripes, since disks may have changed while no process ran."""
+        await self._engine.look_after_disks()
+        disks = self._engine.store.disks
+        seen = frozenset(disks), self._engine.store.placing.allowed()
+        if seen != self._seen or any(disk.draining for disk in disks.values()):
+            self._seen = seen
             await self.healing.scan()
         if self.healing.waiting:
             self._wake.set()

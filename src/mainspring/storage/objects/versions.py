@@ -107,7 +107,7 @@ def put(connection: Connection, numbers: Numbers, bucket: Bucket, draft: Draft) 
     numbers.note_change(bucket.id)
     row, highest = lookups.newest(connection, bucket.id, draft.key)
     draft.condition.check(_standing(row), draft.key)
-    seq = max(numbers.next(), highest + 1)
+    seq = max(numbers.next_in(connection), highest + 1)
     enabled = bucket.versioning == Versioning.ENABLED
     if not enabled:
         _replace_null(connection, numbers, bucket, draft.key, row, seq)
@@ -164,11 +164,11 @@ def remove(
     if bucket.versioning == Versioning.NEVER:
         if row is None:
             return Deleted(key, None, False)
-        seq = max(numbers.next(), highest + 1)
+        seq = max(numbers.next_in(connection), highest + 1)
         end(connection, numbers, bucket, key, row, seq)
         emit(connection, bucket.name, f"{event}:Delete", key, seq, version_id(row.seq, row.flags), row.size, row.etag)
         return Deleted(key, None, False)
-    seq = max(numbers.next(), highest + 1)
+    seq = max(numbers.next_in(connection), highest + 1)
     flags = Flags.DELETE_MARKER
     if bucket.versioning == Versioning.SUSPENDED:
         _replace_null(connection, numbers, bucket, key, row, seq)
@@ -194,7 +194,7 @@ def _remove_version(
     except NoSuchVersion:
         return Deleted(key, version, False)
     condition.check(_standing(row), key)
-    seq = numbers.next()
+    seq = numbers.next_in(connection)
     if row.lock is not None and msgspec.convert(row.lock, Lock).protects(seq, bypass_governance):
         raise Locked(key=key, version=version)
     end(connection, numbers, bucket, key, row, seq)
@@ -219,7 +219,7 @@ def change(
         parameters = {"of_bucket": bucket.id, "of_key": key.encode(), "of_rank": row.rank, "to": value}
         connection.execute(statements[name], parameters)
     made = version_id(row.seq, row.flags)
-    emit(connection, bucket.name, event, key, numbers.next(), made, row.size, row.etag)
+    emit(connection, bucket.name, event, key, numbers.next_in(connection), made, row.size, row.etag)
     return made
 
 

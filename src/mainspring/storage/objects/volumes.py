@@ -34,13 +34,14 @@ class Lost(Exception):
 
 
 class Segment:
-    """One file. `size` is how much of it was handed out; `pins` counts who needs it to stay as it is."""
+    """One file. `size` is how much of it was handed out; `pinned` are the extents, by offset, that are being written, or are
+    and their rows not yet: whoever wrote them needs the segment to stay as it is."""
 
     def __init__(self, number: int, path: Path, size: int) -> None:
         self.number = number
         self.path = path
         self.size = size
-        self.pins = 0
+        self.pinned: dict[int, int] = {}
         self.reads = 0
         self.fd = -1
         self.sealed = True
@@ -83,10 +84,10 @@ class Disk:
         self._files = files
         self._threads = ThreadPoolExecutor(THREADS, f"objects-disk-{id}")
         self._segment_bytes = segment_bytes
-        self._open: Segment | None = None
+        self.open: Segment | None = None
         self._opening = asyncio.Lock()
         self._opened: dict[int, Segment] = {}
-        self._highest = 0
+        self._highest = self._beginning = 0
         for name in files.names(directory):
             if name.endswith(SUFFIX):
                 number = int(name.removesuffix(SUFFIX))
@@ -96,31 +97,35 @@ class Disk:
     async def reserve(self, length: int, begin: Callable[[int, int], Awaitable[None]]) -> tuple[Place, Segment]:
         """Hands out `length` bytes, pinning the segment. `begin(disk, segment)` is awaited before a new one is written."""
         async with self._opening:
-            segment = self._open
+            segment = self.open
             if segment is None or (segment.size and segment.size + length > self._segment_bytes):
                 segment = await self._begin_segment(begin)
             place = Place(self.id, segment.number, segment.size)
             segment.size += length
-            segment.pins += 1
+            segment.pinned[place.offset] = length
         return place, segment
 
     async def _begin_segment(self, begin: Callable[[int, int], Awaitable[None]]) -> Segment:
         self._highest += 1
-        number = self._highest
+        number = self._beginning = self._highest
         await begin(self.id, number)
         segment = Segment(number, self.directory / f"{number:08d}{SUFFIX}", 0)
         segment.fd = await self._run(self._files.create, segment.path)
         self.seal()
         segment.sealed = False
-        self._open = self.segments[number] = segment
+        self.open = self.segments[number] = segment
         return segment
+
+    def has(self, number: int) -> bool:
+        """Whether a segment is there, or about to be."""
+        return number in self.segments or number == self._beginning
 
     def seal(self) -> None:
         """Ends the open segment: what comes goes to a new one."""
-        if self._open is not None:
-            self._open.sealed = True
-            self._opened[self._open.number] = self._open
-            self._open = None
+        if self.open is not None:
+            self.open.sealed = True
+            self._opened[self.open.number] = self.open
+            self.open = None
 
     async def write(self, segment: Segment, make: Callable[[], Sequence[bytes]], offset: int) -> None:
         """Writes what `make` gives, which is called by the thread that writes. Raises `OSError`, also where it takes too
@@ -249,7 +254,7 @@ class Disk:
 
     def _close_oldest(self) -> None:
         for number, segment in list(self._opened.items()):
-            if not segment.reads and not segment.pins:
+            if not segment.reads and not segment.pinned:
                 del self._opened[number]
                 self._files.close(segment.fd)
                 segment.fd = -1
