@@ -153,6 +153,11 @@ async def test_real_clients_are_seen_as_members_and_their_open_transaction_is_ab
         page.on("dialog", lambda dialog: dialog.accept())
         await page.get_by_role("button", name="Abort copier").click()
         await expect(listed).to_contain_text("CompleteAbort")
+        page = await open_page("log?tab=metrics")
+        figures = page.get_by_role("region", name="Its own figures")
+        for figure in ("log_transactions_aborted_total", "log_group_lag", "log_kafka_connections"):
+            await expect(figures).to_contain_text(figure)
+        await shoot(page, "log-metrics")
 
 
 async def test_on_a_phone_in_the_dark_nothing_is_wider_than_the_page(open_page: Open, server: Server, shoot) -> None:
@@ -193,6 +198,18 @@ async def test_a_topic_is_made_filled_and_opened_by_the_keyboard_alone(open_page
     await record.focus()
     await page.keyboard.press("Enter")
     await expect(page.get_by_test_id("record")).to_be_visible()
+
+
+async def test_a_listing_of_many_goes_on_and_back(open_page: Open, server: Server) -> None:
+    for n in range(51):
+        server.call("POST", "api/log/topics", {"name": f"topic-{n:02}"})
+    page = await open_page("log")
+    listed = page.get_by_test_id("topics")
+    await expect(listed.get_by_role("row")).to_have_count(51)
+    await page.get_by_role("button", name="More").click()
+    await expect(listed).to_contain_text("topic-50")
+    await page.get_by_role("button", name="Back").click()
+    await expect(listed).to_contain_text("topic-00")
 
 
 async def fits(page: Page) -> None:

@@ -5,61 +5,39 @@ import { api } from "../../api"
 import { Panel } from "../../parts/Panel"
 import { Empty, Told } from "../../parts/Told"
 import { useAction, useApi } from "../../use"
-import type { Group, GroupRow, Moved, Page, Standing } from "./types"
+import { PagedTable } from "./PagedTable"
+import type { Group, GroupRow, Moved, Standing } from "./types"
+
+const columns = [{ title: "Name" }, { title: "State" }, { title: "Members", right: true }, { title: "Topics" }, { title: "Lag", right: true }]
 
 /** Who reads what, and how far behind. */
 export function Groups({ open }: { open: (name: string) => void }) {
-  const [cursors, setCursors] = useState<string[]>([])
-  const cursor = cursors.at(-1)
-  const { data, error } = useApi<Page<GroupRow>>(`/api/log/groups?limit=50${cursor ? `&cursor=${cursor}` : ""}`, 3000)
   return (
     <Panel title="Groups" hint="Each record goes to one member of a group; the lag is what lies ahead of it.">
-      <Told problem={error} />
-      {data?.items.length === 0 && <Empty>Nobody has read with a group yet. Start a consumer; the lines are under From code.</Empty>}
-      {!!data?.items.length && (
-        <Table.ScrollContainer minWidth={520}>
-          <Table data-testid="groups" verticalSpacing="xs">
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>Name</Table.Th>
-                <Table.Th>State</Table.Th>
-                <Table.Th ta="right">Members</Table.Th>
-                <Table.Th>Topics</Table.Th>
-                <Table.Th ta="right">Lag</Table.Th>
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody>
-              {data.items.map((one) => (
-                <Table.Tr key={one.name}>
-                  <Table.Td>
-                    <Anchor component="button" type="button" onClick={() => open(one.name)} fw={600} ta="left" style={{ overflowWrap: "anywhere" }}>
-                      {one.name}
-                    </Anchor>
-                  </Table.Td>
-                  <Table.Td>
-                    <State state={one.state} kind={one.kind} />
-                  </Table.Td>
-                  <Table.Td ta="right">{one.members}</Table.Td>
-                  <Table.Td>{one.topics.join(", ")}</Table.Td>
-                  <Table.Td ta="right">{one.lag.toLocaleString()}</Table.Td>
-                </Table.Tr>
-              ))}
-            </Table.Tbody>
-          </Table>
-        </Table.ScrollContainer>
-      )}
-      <Row justify="flex-end" gap="xs" mt="xs">
-        {cursors.length > 0 && (
-          <Button size="xs" variant="default" onClick={() => setCursors((before) => before.slice(0, -1))}>
-            Back
-          </Button>
+      <PagedTable<GroupRow>
+        path="/api/log/groups?limit=50"
+        everyMs={3000}
+        columns={columns}
+        keyOf={(one) => one.name}
+        empty="Nobody has read with a group yet. Start a consumer; the lines are under From code."
+        testId="groups"
+        minWidth={520}
+        row={(one) => (
+          <>
+            <Table.Td>
+              <Anchor component="button" type="button" onClick={() => open(one.name)} fw={600} ta="left" style={{ overflowWrap: "anywhere" }}>
+                {one.name}
+              </Anchor>
+            </Table.Td>
+            <Table.Td>
+              <State state={one.state} kind={one.kind} />
+            </Table.Td>
+            <Table.Td ta="right">{one.members}</Table.Td>
+            <Table.Td>{one.topics.join(", ")}</Table.Td>
+            <Table.Td ta="right">{one.lag.toLocaleString()}</Table.Td>
+          </>
         )}
-        {data?.next && (
-          <Button size="xs" variant="default" onClick={() => setCursors((before) => [...before, data.next!])}>
-            More
-          </Button>
-        )}
-      </Row>
+      />
     </Panel>
   )
 }

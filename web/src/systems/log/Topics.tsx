@@ -1,12 +1,13 @@
 import { Anchor, Badge, Button, Group, NumberInput, Select, Switch, Table, Text, TextInput } from "@mantine/core"
 import { useDebouncedValue } from "@mantine/hooks"
-import { type FormEvent, useEffect, useState } from "react"
+import { type FormEvent, useState } from "react"
 import { api } from "../../api"
 import { Panel } from "../../parts/Panel"
-import { Empty, Told } from "../../parts/Told"
+import { Told } from "../../parts/Told"
 import { useAction, useApi } from "../../use"
 import { size } from "./bytes"
-import type { Cluster, Page, TopicRow } from "./types"
+import { PagedTable } from "./PagedTable"
+import type { Cluster, TopicRow } from "./types"
 
 const policies = [
   { value: "delete", label: "delete old records" },
@@ -21,75 +22,48 @@ const keeps = [
   { value: "-1", label: "for ever" },
 ]
 
+const columns = [{ title: "Name" }, { title: "Partitions", right: true }, { title: "Records", right: true }, { title: "Size", right: true }, { title: "Policy" }]
+
 export function Topics({ open }: { open: (name: string) => void }) {
   const [query, setQuery] = useState("")
   const [wanted] = useDebouncedValue(query, 250)
   const [internal, setInternal] = useState(false)
-  const [cursors, setCursors] = useState<string[]>([])
-  const cursor = cursors.at(-1)
-  const path = `/api/log/topics?limit=50&q=${encodeURIComponent(wanted)}&internal=${internal}${cursor ? `&cursor=${cursor}` : ""}`
-  const { data, error, reload } = useApi<Page<TopicRow>>(path, 3000)
-  useEffect(() => setCursors([]), [wanted, internal])
   return (
     <>
-      <Create onMade={(name) => (reload(), open(name))} />
+      <Create onMade={open} />
       <Panel
         title="Topics"
         hint={<Node />}
         right={<TextInput size="xs" type="search" aria-label="Find topics" placeholder="find" value={query} onChange={(event) => setQuery(event.currentTarget.value)} />}
       >
-        <Told problem={error} />
-        {data?.items.length === 0 && <Empty>{wanted ? "No topic has that in its name." : "There are none yet. Create the first one above."}</Empty>}
-        {!!data?.items.length && (
-          <Table.ScrollContainer minWidth={480}>
-            <Table data-testid="topics" verticalSpacing="xs">
-              <Table.Thead>
-                <Table.Tr>
-                  <Table.Th>Name</Table.Th>
-                  <Table.Th ta="right">Partitions</Table.Th>
-                  <Table.Th ta="right">Records</Table.Th>
-                  <Table.Th ta="right">Size</Table.Th>
-                  <Table.Th>Policy</Table.Th>
-                </Table.Tr>
-              </Table.Thead>
-              <Table.Tbody>
-                {data.items.map((one) => (
-                  <Table.Tr key={one.name}>
-                    <Table.Td>
-                      <Anchor component="button" type="button" onClick={() => open(one.name)} fw={600} ta="left" style={{ overflowWrap: "anywhere" }}>
-                        {one.name}
-                      </Anchor>{" "}
-                      {one.internal && (
-                        <Badge size="xs" variant="default">
-                          internal
-                        </Badge>
-                      )}
-                    </Table.Td>
-                    <Table.Td ta="right">{one.partitions.toLocaleString()}</Table.Td>
-                    <Table.Td ta="right">{one.records.toLocaleString()}</Table.Td>
-                    <Table.Td ta="right">{size(one.size_bytes)}</Table.Td>
-                    <Table.Td>{one.cleanup_policy}</Table.Td>
-                  </Table.Tr>
-                ))}
-              </Table.Tbody>
-            </Table>
-          </Table.ScrollContainer>
-        )}
-        <Group justify="space-between" mt="xs">
-          <Switch size="xs" label="The log's own topics too" checked={internal} onChange={(event) => setInternal(event.currentTarget.checked)} />
-          <Group gap="xs">
-            {cursors.length > 0 && (
-              <Button size="xs" variant="default" onClick={() => setCursors((before) => before.slice(0, -1))}>
-                Back
-              </Button>
-            )}
-            {data?.next && (
-              <Button size="xs" variant="default" onClick={() => setCursors((before) => [...before, data.next!])}>
-                More
-              </Button>
-            )}
-          </Group>
-        </Group>
+        <PagedTable<TopicRow>
+          path={`/api/log/topics?limit=50&q=${encodeURIComponent(wanted)}&internal=${internal}`}
+          everyMs={3000}
+          columns={columns}
+          keyOf={(one) => one.name}
+          empty={wanted ? "No topic has that in its name." : "There are none yet. Create the first one above."}
+          testId="topics"
+          minWidth={480}
+          footer={<Switch size="xs" label="The log's own topics too" checked={internal} onChange={(event) => setInternal(event.currentTarget.checked)} />}
+          row={(one) => (
+            <>
+              <Table.Td>
+                <Anchor component="button" type="button" onClick={() => open(one.name)} fw={600} ta="left" style={{ overflowWrap: "anywhere" }}>
+                  {one.name}
+                </Anchor>{" "}
+                {one.internal && (
+                  <Badge size="xs" variant="default">
+                    internal
+                  </Badge>
+                )}
+              </Table.Td>
+              <Table.Td ta="right">{one.partitions.toLocaleString()}</Table.Td>
+              <Table.Td ta="right">{one.records.toLocaleString()}</Table.Td>
+              <Table.Td ta="right">{size(one.size_bytes)}</Table.Td>
+              <Table.Td>{one.cleanup_policy}</Table.Td>
+            </>
+          )}
+        />
       </Panel>
     </>
   )
