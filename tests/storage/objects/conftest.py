@@ -1,6 +1,7 @@
 """An object store on directories of its own, on both sides of the Database port, that can be stopped and opened again."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from mainspring.core.clock import Clock, SystemClock
 from mainspring.core.keys import KeyStore
 from mainspring.core.keys import tables as keys_tables
 from mainspring.storage.objects import Objects, ObjectsSettings
-from mainspring.storage.objects.tables import tables
 from mainspring.storage.objects.files import Files, Space
+from mainspring.storage.objects.tables import tables
 from tests.fixtures_database import embedded_database
 
 MIGRATIONS = Path(mainspring.storage.objects.__file__).parent / "migrations"
@@ -89,26 +90,34 @@ MakeStore = Callable[..., Any]
 @pytest.fixture
 async def make_store(tmp_path: Path) -> AsyncIterator[MakeStore]:
     """Makes opened stores on one embedded database: `await make_store(6)` has six directories."""
-    made: list[Store] = []
-    async with embedded_database(tmp_path) as database:
-        await database.prepare("objects", tables, MIGRATIONS)
-
-        async def make(
-            directories: int = 1, *, clock: Clock | None = None, files: Files | None = None, **settings: Any
-        ) -> Store:
-            store = Store(
-                database,
-                tmp_path,
-                directories,
-                clock or SystemClock(),
-                files or RoomyFiles(),
-                small_settings(**settings),
-            )
-            await store.open()
-            made.append(store)
-            return store
-
+    async with embedded_database(tmp_path) as database, stores(database, tmp_path) as make:
         yield make
+
+
+@asynccontextmanager
+async def stores(database: Any, folder: Path) -> AsyncIterator[MakeStore]:
+    """What `make_store` gives, on this database. A module whose rules are the same on both overrides the fixture by it."""
+    made: list[Store] = []
+    await database.prepare("objects", tables, MIGRATIONS)
+
+    async def make(
+        directories: int = 1, *, clock: Clock | None = None, files: Files | None = None, **settings: Any
+    ) -> Store:
+        store = Store(
+            database,
+            folder,
+            directories,
+            clock or SystemClock(),
+            files or RoomyFiles(),
+            small_settings(**settings),
+        )
+        await store.open()
+        made.append(store)
+        return store
+
+    try:
+        yield make
+    finally:
         for store in made:
             await store.objects.stop()
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,11 +31,27 @@ from mainspring.storage.objects.model import Versioning
 from mainspring.storage.objects.moves import Source
 from mainspring.storage.objects.multipart import Wanted
 from mainspring.storage.objects.staging import Wish
-from tests.storage.objects.conftest import SMALL_BYTES, STRIPE_BYTES, MakeStore, Store, bytes_of, key_store, keys_of
+from tests.storage.objects.conftest import (
+    SMALL_BYTES,
+    STRIPE_BYTES,
+    MakeStore,
+    Store,
+    bytes_of,
+    key_store,
+    keys_of,
+    stores,
+)
 
 DAY_S = 86_400
 CUSTOMER = Encryption("customer", key=bytes(range(32)))
 ENCRYPTIONS = {"AES256": Encryption("AES256"), "aws:kms": Encryption("aws:kms", "mine"), "customer": CUSTOMER}
+
+
+@pytest.fixture
+async def make_store(database: Any, tmp_path: Path) -> AsyncIterator[MakeStore]:
+    """On the embedded database and on PostgreSQL."""
+    async with stores(database, tmp_path) as make:
+        yield make
 
 
 @pytest.mark.parametrize("mode", ENCRYPTIONS)

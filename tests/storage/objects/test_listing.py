@@ -1,7 +1,8 @@
 """Listings equal a plain model: of keys, prefixes and pages, and of the moment that all pages of one show."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 from mainspring.storage.objects import Objects, listing
 from mainspring.storage.objects.errors import InvalidArgument
 from mainspring.storage.objects.model import Versioning
-from tests.storage.objects.conftest import MakeStore, keys_of
+from tests.storage.objects.conftest import MakeStore, keys_of, stores
+
+
+@pytest.fixture
+async def make_store(database: Any, tmp_path: Path) -> AsyncIterator[MakeStore]:
+    """On the embedded database and on PostgreSQL."""
+    async with stores(database, tmp_path) as make:
+        yield make
 
 
 def expected_page(

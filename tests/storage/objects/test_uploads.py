@@ -3,6 +3,9 @@
 import asyncio
 import hashlib
 import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +26,16 @@ from mainspring.storage.objects.errors import (
 from mainspring.storage.objects.moves import Complete
 from mainspring.storage.objects.multipart import Wanted
 from mainspring.storage.objects.staging import Wish
-from tests.storage.objects.conftest import STRIPE_BYTES, MakeStore, bytes_of, keys_of
+from tests.storage.objects.conftest import STRIPE_BYTES, MakeStore, bytes_of, keys_of, stores
 
 PARTS = [random.Random(number).randbytes(size) for number, size in enumerate((STRIPE_BYTES + 5, 2 * STRIPE_BYTES, 9))]
+
+
+@pytest.fixture
+async def make_store(database: Any, tmp_path: Path) -> AsyncIterator[MakeStore]:
+    """On the embedded database and on PostgreSQL."""
+    async with stores(database, tmp_path) as make:
+        yield make
 
 
 async def upload(objects: Objects, key: str = "k", wish: Wish | None = None) -> tuple[str, list[Wanted]]:
