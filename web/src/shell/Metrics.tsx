@@ -35,7 +35,7 @@ export function Metrics({ name }: { name: string }) {
       const samples = parse(await apiText("/metrics"))
       const mine = samples.filter((one) => one.labels.system === name || one.name.startsWith(`${name}_`))
       const total = (suffix: string) =>
-        mine.filter((one) => one.name === `mainspring_http_request_seconds_${suffix}`).reduce((sum, one) => sum + one.value, 0)
+        mine.filter((one) => one.name === `http_request_seconds_${suffix}`).reduce((sum, one) => sum + one.value, 0)
       const now = { count: total("count"), sum: total("sum"), at: performance.now() }
       if (last) {
         const requests = now.count - last.count
@@ -47,7 +47,7 @@ export function Metrics({ name }: { name: string }) {
         setHistory((before) => [...before, point].slice(-points))
       }
       last = now
-      setOwn(mine.filter((one) => !/_bucket$/.test(one.name) && !one.name.startsWith("mainspring_http_")))
+      setOwn(mine.filter((one) => !/_bucket$/.test(one.name) && !one.name.startsWith("http_")))
     }
     load().catch(() => undefined)
     const timer = setInterval(() => load().catch(() => undefined), everyMs)
