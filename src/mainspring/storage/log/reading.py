@@ -15,11 +15,11 @@ from collections import OrderedDict
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import OffsetOutOfRange
-from .files import Files
+from .errors import CorruptBatch, OffsetOutOfRange
+from .files import Files, OpenFiles
 from .indexes import OffsetIndex, TimeIndex
 from .model import Fetched
-from .records import HEAD, HEAD_BYTES, OVERHEAD_BYTES, records_in
+from .records import HEAD, HEAD_BYTES, HEADER, HEADER_BYTES, OVERHEAD_BYTES, Batch, records_in
 from .segments import INDEX, SCAN_BYTES, TIME_INDEX, Segment, scan
 
 if TYPE_CHECKING:
@@ -131,16 +131,31 @@ def _read_segment(partition: Partition, segment: Segment, offset: int, before: i
     opened = partition.around.opened
     if not segment.created:
         return memoryview(b"")
-    position = indexes(partition, segment)[0].position(offset)
-    for start, batch, _ in scan(opened, segment, position, chunk_bytes=SEARCH_BYTES):
-        if batch.base_offset >= before:
-            break
-        if batch.last_offset < offset:
-            continue
-        size = max(batch.size_bytes, min(bytes_max, segment.size - start))
-        chunk = memoryview(opened.files.read(opened.handle(segment.path()), start, size))
-        return chunk[: _whole(chunk, before)]
-    return memoryview(b"")
+    start = _find(opened, segment, indexes(partition, segment)[0].position(offset), offset)
+    if start is None:
+        return memoryview(b"")
+    at, batch = start
+    size = max(batch.size_bytes, min(bytes_max, segment.size - at))
+    chunk = memoryview(opened.files.read(opened.handle(segment.path()), at, size))
+    return chunk[: _whole(chunk, before)]
+
+
+def _find(opened: OpenFiles, segment: Segment, at: int, offset: int) -> tuple[int, Batch] | None:
+    """Position and header of the first batch, from `at` on, that ends at or after `offset`. Reads no more than it must."""
+    handle = opened.handle(segment.path())
+    chunk, start = b"", at
+    while at + HEADER_BYTES <= segment.size:
+        if at + HEADER_BYTES > start + len(chunk):
+            chunk, start = opened.files.read(handle, at, min(SEARCH_BYTES, segment.size - at)), at
+            if len(chunk) < HEADER_BYTES:
+                return None
+        batch = Batch(*HEADER.unpack_from(chunk, at - start))
+        if batch.size_bytes < HEADER_BYTES:
+            raise CorruptBatch(f"a batch of length {batch.length} at {at} of {segment.path()}")
+        if batch.last_offset >= offset:
+            return at, batch
+        at += batch.size_bytes
+    return None
 
 
 def segment_of(partition: Partition, offset: int) -> int:

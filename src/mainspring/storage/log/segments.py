@@ -137,7 +137,7 @@ class Segment:
 
 
 def scan(
-    opened: OpenFiles, segment: Segment, at: int = 0, end: int | None = None, chunk_bytes: int = SCAN_BYTES
+    opened: OpenFiles, segment: Segment, at: int = 0, end: int | None = None
 ) -> Iterator[tuple[int, Batch, memoryview]]:
     """Position, header and bytes of each batch from `at` on, up to `end` or the segment's size, read in chunks.
 
@@ -148,7 +148,7 @@ def scan(
     chunk, start = b"", at
     while at < end:
         if at + HEADER_BYTES > start + len(chunk):
-            chunk, start = opened.files.read(handle, at, min(chunk_bytes, end - at)), at
+            chunk, start = opened.files.read(handle, at, min(SCAN_BYTES, end - at)), at
             if len(chunk) < HEADER_BYTES:
                 return
         batch = Batch(*HEADER.unpack_from(chunk, at - start))
@@ -158,7 +158,7 @@ def scan(
         if at + size > end:
             return
         if at + size > start + len(chunk):
-            chunk, start = opened.files.read(handle, at, max(size, min(chunk_bytes, end - at))), at
+            chunk, start = opened.files.read(handle, at, max(size, min(SCAN_BYTES, end - at))), at
             if len(chunk) < size:
                 return
         yield at, batch, memoryview(chunk)[at - start : at - start + size]
