@@ -136,6 +136,9 @@ class Collected(asyncio.Transport):
     def resume_reading(self) -> None:
         return
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def close(self) -> None:
         self.closed = True
 
@@ -309,8 +312,18 @@ async def test_what_a_client_asked_for_is_done_also_if_it_left_meanwhile() -> No
         await began.wait()
         wire.vanish()
         await until(lambda: not server.protocols.connections)
+        assert len(server.protocols.left_behind) == 1
         go_on.set()
         await done.wait()
+        await until(lambda: not server.protocols.left_behind)
+
+
+async def test_who_ends_its_side_of_the_connection_still_gets_its_answer() -> None:
+    async with listening() as server:
+        wire = await Wire.connect(server)
+        wire.ask("/x", "PUT", b"ab")
+        wire.writer.write_eof()
+        assert (await wire.rest()).endswith(b"\r\n\r\nPUT /x? ab")
 
 
 async def test_an_answer_that_streams_to_nobody_is_stopped() -> None:

@@ -98,6 +98,9 @@ class DirectServer(Http1Server):
     def __init__(self, application: Application, clock: Clock, quick: Quick | None = None) -> None:
         super().__init__(_nothing_ready, application)
         self.direct = quick or _nothing_at_hand
+        self.left_behind: set[asyncio.Task[None]] = set()
+        """Requests whose clients have gone: the loop itself keeps no task alive."""
+
         self._clock = clock
         self._date_s = 0
         self._date = b""
@@ -171,6 +174,8 @@ class DirectConnection(Http1Connection):
             log.exception("unhandled error at %s", exchange.scope["path"])
         self.task = self._current = None
         self.heard_s = self.loop.time()
+        if self._transport.is_closing():
+            return
         if not exchange.answered:
             self._transport.abort()
         elif exchange.left or exchange.closes or self._finishing:
@@ -183,8 +188,13 @@ class DirectConnection(Http1Connection):
             self._listen()
 
     def eof_received(self) -> bool:
-        if self._current is not None:
-            self._current.gone()
+        current = self._current
+        if current is not None and not current.left:
+            # It sends no more, but may well wait for the answer to what it sent.
+            current.closes = True
+            return True
+        if current is not None:
+            current.gone()
         return super().eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -192,7 +202,10 @@ class DirectConnection(Http1Connection):
         if current is not None and not current.streams:
             # What it asked for is done all the same: nobody can tell whether it was done before the client left.
             current.gone()
-            self.task = None
+            if self.task is not None:
+                self.server.left_behind.add(self.task)
+                self.task.add_done_callback(self.server.left_behind.discard)
+                self.task = None
         super().connection_lost(error)
 
     def pause_writing(self) -> None:
