@@ -270,12 +270,13 @@ async def test_a_transition_changes_the_class_and_the_erasure_profile(make_store
     objects, clock = await lifecycle_store(
         make_store, Rule(transitions=(Transition("GLACIER", days=1),)), Rule(abort_days=1)
     )
-    body = bytes(2 * STRIPE_BYTES)
-    await objects.put("box", "k", body)
+    bodies = {"k": bytes(2 * STRIPE_BYTES), "small": b"in a shared page", "other": b"beside it"}
+    await asyncio.gather(*(objects.put("box", key, body) for key, body in bodies.items()))
     upload = await objects.uploads.begin("box", "k")
     await clock.advance(2 * DAY_S)
     await objects.sweep()
-    assert (await objects.head("box", "k")).storage_class == "GLACIER" and await bytes_of(objects, "k") == body
+    for key, body in bodies.items():
+        assert (await objects.head("box", key)).storage_class == "GLACIER" and await bytes_of(objects, key) == body
     rows = await objects.database.read(references.stripes_after, 0, 100)
     assert {str(stripe.profile) for stripe, _ in rows} == {"3+3"}
     assert (await objects.uploads.list("box")).uploads == [] and upload

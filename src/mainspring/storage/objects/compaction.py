@@ -22,7 +22,7 @@ from mainspring.core.database import Bytes
 from mainspring.core.ports import Connection
 from mainspring.storage.objects import references
 from mainspring.storage.objects.engine import Engine
-from mainspring.storage.objects.erasure import CODEC_BYTES, shard_length
+from mainspring.storage.objects.erasure import CODEC_BYTES, Profile, shard_length
 from mainspring.storage.objects.errors import ObjectsError
 from mainspring.storage.objects.extents import Damage, extent_bytes
 from mainspring.storage.objects.healing import Healing
@@ -294,26 +294,33 @@ class Compaction:
 
     async def _repack(self, sparse: list[int]) -> None:
         """Moves the objects of pages that hold little to new pages."""
-        batch: list[tuple[Any, bytes]] = []
-        size = 0
         for page in sparse:
-            for row in await self._database.read(_objects_of, page):
-                piece = unpack_pieces(row[3])[0]
-                try:
-                    body = bytes(await self._store.read(piece.stripe, piece.offset, piece.offset + piece.length))
-                except ObjectsError as error:
-                    log.warning("page %d cannot be repacked: %s", page, error)
-                    continue
-                if batch and size + len(body) > self._engine.settings.page_bytes:
-                    await self._write_page(batch)
-                    batch, size = [], 0
-                batch.append((row, body))
-                size += len(body)
-        if batch:
-            await self._write_page(batch)
+            await self.repack(await self._database.read(_objects_of, page))
 
-    async def _write_page(self, batch: list[tuple[Any, bytes]]) -> None:
-        profile, _ = self._store.placing.choose()
+    async def repack(self, rows: Sequence[Any], profile: Profile | None = None) -> int:
+        """Moves small objects, of each of which bucket, key, rank and pieces are given, to new pages of this profile; gives
+        how many pages."""
+        pages, size = 0, 0
+        batch: list[tuple[Any, bytes]] = []
+        for row in rows:
+            piece = unpack_pieces(row[3])[0]
+            try:
+                body = bytes(await self._store.read(piece.stripe, piece.offset, piece.offset + piece.length))
+            except ObjectsError as error:
+                log.warning("an object of page %d cannot be moved: %s", piece.stripe, error)
+                continue
+            if batch and (size + len(body) > self._engine.settings.page_bytes or len(batch) >= ROWS):
+                await self._write_page(batch, profile)
+                pages, batch, size = pages + 1, [], 0
+            batch.append((row, body))
+            size += len(body)
+        if batch:
+            await self._write_page(batch, profile)
+            pages += 1
+        return pages
+
+    async def _write_page(self, batch: list[tuple[Any, bytes]], wanted: Profile | None) -> None:
+        profile, _ = self._store.placing.choose(wanted)
         payload, offsets = lay_out([body for _, body in batch], profile.k)
         written = await self._store.write(payload, profile)
         try:

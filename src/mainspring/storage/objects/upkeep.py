@@ -8,7 +8,7 @@ import logging
 import msgspec
 
 from mainspring.core.telemetry import Metrics
-from mainspring.storage.objects import buckets, lifecycle, lookups, multipart
+from mainspring.storage.objects import buckets, lifecycle, lookups, multipart, references
 from mainspring.storage.objects.compaction import Compaction, Usage
 from mainspring.storage.objects.engine import Engine
 from mainspring.storage.objects.erasure import Profile, parse_profile
@@ -26,6 +26,9 @@ SCRUB_STRIPES = 64
 ACTIONS_AT_ONCE = 100
 ABORTS_AT_ONCE = 100
 END = b"\xff" * 1025
+
+SmallRow = tuple[int, bytes, int, bytes]
+"""Bucket, key, rank and pieces of an object in a shared page."""
 
 
 class DiskState(msgspec.Struct, frozen=True):
@@ -146,19 +149,32 @@ class Upkeep:
         self._wake.set()
 
     async def convert(self, bucket: str) -> int:
-        """Cuts what a bucket holds anew under the profile chosen for it; gives how many stripes were. Pages that it shares
-        with other buckets stay as they are."""
+        """Cuts what a bucket holds anew under the profile chosen for it; gives how many stripes and pages were. Its small
+        objects leave the pages that they share with those of other buckets."""
         found = await self._database.read(lookups.find_bucket, bucket)
         if found.profile is None:
             return 0
         profile, key, rank, converted = parse_profile(found.profile), b"", 0, 0
         while rows := await self._database.read(lifecycle.rows_after, found.id, key, rank):
-            for _, row in rows:
+            small = []
+            for at, row in rows:
                 if row.page is None:
                     for stripe, _ in stripe_lengths(row.pieces):
                         converted += await self.healing.restripe(stripe, profile)
+                else:
+                    small.append((found.id, at, row.rank, row.pieces))
+            converted += await self._repack(small, profile)
             key, rank = rows[-1][0], rows[-1][1].rank
         return converted
+
+    async def _repack(self, small: list[SmallRow], profile: Profile) -> int:
+        """Moves small objects that lie in a page of another profile to pages of this one; gives how many of these."""
+        elsewhere = []
+        for one in small:
+            stripe = await self._database.read(references.load, next(stripe_lengths(one[3]))[0])
+            if stripe is not None and stripe.profile != profile:
+                elsewhere.append(one)
+        return await self.compaction.repack(elsewhere, profile)
 
     async def sweep(self) -> None:
         """Lifecycle rules of all buckets, and rows kept for listings that have expired."""
@@ -178,27 +194,35 @@ class Upkeep:
         while rows := await self._database.read(lifecycle.rows_after, found.id, key, rank):
             actions = [action for at, row in rows for action in walk.decide(at, row)]
             key, rank = rows[-1][0], rows[-1][1].rank
-            done += await self._act(bucket, actions)
-        done += await self._act(bucket, list(walk.end()))
+            done += await self._act(bucket, found.id, actions)
+        done += await self._act(bucket, found.id, list(walk.end()))
         for prefix, before_us in lifecycle.due_for_abort(rules, now_us, days):
             done += await self._abort(bucket, found.id, prefix.encode(), before_us)
         return done
 
-    async def _act(self, bucket: str, actions: list[Action]) -> int:
+    async def _act(self, bucket: str, id: int, actions: list[Action]) -> int:
         done = 0
         for at in range(0, len(actions), ACTIONS_AT_ONCE):
             some = actions[at : at + ACTIONS_AT_ONCE]
             done += await self._database.write(lifecycle.act, self._engine.numbers, bucket, some)
-            await self._transition(some)
+            await self._transition(id, some)
         return done
 
-    async def _transition(self, actions: list[Action]) -> None:
+    async def _transition(self, bucket: int, actions: list[Action]) -> None:
         """Cuts anew what has moved to a storage class with an erasure profile of its own."""
-        classes = self._engine.settings.storage_classes
+        small: dict[str, list[SmallRow]] = {}
         for action in actions:
-            if action.kind == lifecycle.CLASS and action.storage_class in classes and action.row.page is None:
-                for stripe, _ in stripe_lengths(action.row.pieces):
-                    await self.healing.restripe(stripe, parse_profile(classes[action.storage_class]))
+            wanted = self._engine.settings.storage_classes.get(action.storage_class)
+            if action.kind != lifecycle.CLASS or wanted is None:
+                continue
+            if action.row.page is not None:
+                row = (bucket, action.key.encode(), action.row.rank, action.row.pieces)
+                small.setdefault(wanted, []).append(row)
+                continue
+            for stripe, _ in stripe_lengths(action.row.pieces):
+                await self.healing.restripe(stripe, parse_profile(wanted))
+        for profile, rows in small.items():
+            await self._repack(rows, parse_profile(profile))
 
     async def _abort(self, bucket: str, id: int, prefix: bytes, before_us: int) -> int:
         aborted, end = 0, beyond(prefix) if prefix else END
