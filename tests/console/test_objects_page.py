@@ -82,6 +82,26 @@ async def test_a_large_file_goes_straight_to_s3_in_parts_and_goes_on_where_it_wa
     assert len(sent) == 1 and sent[0].startswith(s3) and "partNumber=2" in sent[0]
 
 
+async def test_a_bucket_with_versions_is_seen_as_it_was_from_its_first_moment_on(
+    open_page: Open, server: Server, shoot
+) -> None:
+    server.call("POST", "api/objects/buckets", {"name": "past", "versioning": True})
+    server.call("PUT", "api/objects/buckets/past/objects/kept", "hello")
+    page = await open_page("objects?bucket=past")
+    kept = page.get_by_test_id("files").get_by_role("button", name="kept")
+    await expect(kept).to_be_visible()
+    slider = page.get_by_role("slider")
+    await slider.focus()
+    await page.keyboard.press("Home")
+    await expect(page.get_by_text("Nothing here then.")).to_be_visible()
+    await expect(page.get_by_test_id("moment")).not_to_have_text("as of now")
+    await expect(page.get_by_test_id("drop")).to_be_hidden()
+    await shoot(page, "objects-past")
+    await page.keyboard.press("End")
+    await expect(page.get_by_test_id("moment")).to_have_text("as of now")
+    await expect(kept).to_be_visible()
+
+
 async def test_what_others_do_to_a_bucket_shows_by_itself(open_page: Open, server: Server) -> None:
     server.call("POST", "api/objects/buckets", {"name": "shared"})
     page = await open_page("objects?bucket=shared")

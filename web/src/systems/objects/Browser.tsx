@@ -1,4 +1,4 @@
-import { Anchor, Breadcrumbs, Button, Group, Slider, Stack, Table, Text } from "@mantine/core"
+import { Anchor, Box, Breadcrumbs, Button, Group, Slider, Stack, Table, Text } from "@mantine/core"
 import { useDebouncedValue } from "@mantine/hooks"
 import { IconFile, IconFolder } from "@tabler/icons-react"
 import { useEffect, useState } from "react"
@@ -8,21 +8,29 @@ import { useApi } from "../../use"
 import { type Bucket, bucketPath, type Listing, size, when } from "./types"
 import { Uploads } from "./Uploads"
 
+/** So many places has the slider between a bucket's first moment and now. */
+const STEPS = 200
+
 type Props = { bucket: Bucket; prefix: string; go: (prefix: string) => void; open: (key: string) => void; version: number; changed: () => void }
 
 /** A bucket as folders and files, now or at a moment in the past. */
 export function Browser({ bucket, prefix, go, open, version, changed }: Props) {
   const [tokens, setTokens] = useState<string[]>([])
-  const [minutes, setMinutes] = useState(0)
-  const [ago] = useDebouncedValue(minutes, 300)
-  useEffect(() => setTokens([]), [prefix, ago])
+  const [place, setPlace] = useState(STEPS)
+  const [moment, setMoment] = useState(0)
+  const [chosen] = useDebouncedValue(moment, 300)
+  useEffect(() => setTokens([]), [prefix, chosen])
   const token = tokens.at(-1)
-  const asOf = ago ? `&as_of=${(Date.now() - ago * 60_000) * 1000}` : ""
+  const asOf = chosen ? `&as_of=${chosen * 1000}` : ""
+  const slide = (to: number) => {
+    const created = Date.parse(bucket.created_at)
+    setPlace(to)
+    setMoment(to === STEPS ? 0 : Math.round(created + ((Date.now() - created) * to) / STEPS))
+  }
   const path = `${bucketPath(bucket.name)}/objects?delimiter=/&prefix=${encodeURIComponent(prefix)}${token ? `&token=${token}` : ""}${asOf}`
   const { data, error, reload } = useApi<Listing>(path)
   useEffect(reload, [version, reload])
   const steps = prefix.split("/").slice(0, -1)
-  const oldest = Math.max(1, Math.ceil((Date.now() - Date.parse(bucket.created_at)) / 60_000))
   return (
     <Panel
       title="Files"
@@ -40,17 +48,19 @@ export function Browser({ bucket, prefix, go, open, version, changed }: Props) {
       }
     >
       <Stack gap="xs">
-        {!ago && <Uploads bucket={bucket.name} prefix={prefix} onDone={changed} />}
+        <Box display={moment ? "none" : undefined}>
+          <Uploads bucket={bucket.name} prefix={prefix} onDone={changed} />
+        </Box>
         {bucket.versioning !== "never" && (
           <Group gap="sm" wrap="nowrap">
-            <Text size="sm" w={170}>
-              {minutes ? `as of ${minutes.toLocaleString()} min ago` : "as of now"}
+            <Text size="sm" w={200} data-testid="moment">
+              {moment ? `as of ${new Date(moment).toLocaleString()}` : "as of now"}
             </Text>
-            <Slider style={{ flex: 1 }} min={-Math.min(oldest, 10_080)} max={0} value={-minutes} onChange={(value) => setMinutes(-value)} label={null} thumbLabel="Minutes ago" />
+            <Slider style={{ flex: 1 }} min={0} max={STEPS} value={place} onChange={slide} label={null} thumbLabel="Moment, from the bucket's first to now" />
           </Group>
         )}
         <Told problem={error} />
-        {data && !data.objects.length && !data.folders.length && <Empty>Nothing here{ago ? " then" : " yet"}.</Empty>}
+        {data && !data.objects.length && !data.folders.length && <Empty>Nothing here{chosen ? " then" : " yet"}.</Empty>}
         {data && (data.objects.length > 0 || data.folders.length > 0) && (
           <Table.ScrollContainer minWidth={420}>
             <Table data-testid="files" verticalSpacing={6}>

@@ -76,7 +76,7 @@ export function Disks() {
                       </Text>
                       <Badge color={colors[disk.state] ?? "gray"} style={{ flexShrink: 0 }}>{disk.state}</Badge>
                     </Group>
-                    <Text size="xs" c="dimmed" className="mono" truncate="start" title={disk.directory}>
+                    <Text size="xs" c="dimmed" className="mono" truncate title={disk.directory}>
                       {disk.directory}
                     </Text>
                     <Progress my={8} value={disk.total_bytes ? 100 - (100 * disk.free_bytes) / disk.total_bytes : 0} aria-label={`Fill of disk ${disk.id}`} />
