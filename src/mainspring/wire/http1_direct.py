@@ -226,6 +226,9 @@ class DirectConnection(Http1Connection):
             self._listen()
 
     def write_now(self, data: bytes | memoryview) -> None:
+        """Raises `Disconnected` where nobody is there any more."""
+        if self._transport.is_closing():
+            raise Disconnected
         self._transport.write(data)
 
     async def written(self) -> None:
