@@ -162,8 +162,9 @@ class Yourls:
             return ANONYMOUS
         else:
             raise Unauthenticated
-        named = Request({**request.scope, "headers": [(b"authorization", authorization.encode())]}, request.receive)
-        named.scope.pop("mainspring.headers", None)
+        scope = {**request.scope, "headers": [(b"authorization", authorization.encode())]}
+        scope.pop("mainspring.headers", None)
+        named = Request(scope, request.receive)
         try:
             return await self._accounts.authenticate(named)
         except CredentialsInvalid:
