@@ -31,8 +31,7 @@ def python_packages(*requirements: str) -> Path:
     """The Python of an environment that holds these packages and nothing of ours; run their modules with `-m`."""
 
     def install(folder: Path) -> None:
-        _run([sys.executable, "-m", "venv", "env"], folder)
-        _run(["env/bin/python", "-m", "pip", "install", "--quiet", *requirements], folder)
+        _make_environment(folder, *requirements)
 
     return _installed("py-" + "-".join(requirements).replace("==", "-"), install) / "env" / "bin" / "python"
 
@@ -41,14 +40,21 @@ def locked_python(name: str, requirements: Path) -> Path:
     """The Python of an environment that holds what `requirements` pins, by hash, and nothing of ours."""
 
     def install(folder: Path) -> None:
-        _run([sys.executable, "-m", "venv", "env"], folder)
-        _run(
-            ["env/bin/python", "-m", "pip", "install", "--quiet", "--require-hashes", "-r", requirements.resolve()],
-            folder,
-        )
+        _make_environment(folder, "--require-hashes", "-r", requirements.resolve())
 
     pinned = sha256(requirements.read_bytes()).hexdigest()[:12]
     return _installed(f"py-{name}-{pinned}", install) / "env" / "bin" / "python"
+
+
+def _make_environment(folder: Path, *what: str | Path) -> None:
+    """Installs `what` into `env`: with uv, where this very environment was made with it, in a quarter of the time of pip."""
+    uv = BESIDE / "uv"
+    if uv.exists():
+        _run([uv, "venv", "--quiet", "--python", sys.executable, "env"], folder)
+        _run([uv, "pip", "install", "--quiet", "--python", "env/bin/python", *what], folder)
+    else:
+        _run([sys.executable, "-m", "venv", "env"], folder)
+        _run(["env/bin/python", "-m", "pip", "install", "--quiet", *what], folder)
 
 
 def run_node(script: str, folder: Path, *arguments: str) -> str:
