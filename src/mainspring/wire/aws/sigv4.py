@@ -35,6 +35,7 @@ PRESIGNED_S_MAX = 7 * 24 * 3600
 DERIVED_KEYS_MAX = 10_000
 SIGNED_HEADERS_MAX = 100
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9/_.~-]*")
 _CREDENTIAL = re.compile(r"([^/\s]{1,128})/([0-9]{8})/([A-Za-z0-9-]{1,64})/([a-z0-9.-]{1,64})/aws4_request")
 _AUTHORIZATION = re.compile(
@@ -253,12 +254,12 @@ def canonical_path(raw_path: bytes) -> bytes:
 
 def canonical_query(fields: Sequence[tuple[str, str]]) -> str:
     """The fields escaped and in order, without `X-Amz-Signature`."""
-    escaped = [
-        (quote(name, safe="~", errors="surrogateescape"), quote(value, safe="~", errors="surrogateescape"))
-        for name, value in fields
-        if name != "X-Amz-Signature"
-    ]
+    escaped = [(_escaped(name), _escaped(value)) for name, value in fields if name != "X-Amz-Signature"]
     return "&".join([f"{name}={value}" for name, value in sorted(escaped)])
+
+
+def _escaped(text: str) -> str:
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="~", errors="surrogateescape")
 
 
 def sign(key: bytes, date: str, scope: str, canonical: bytes) -> str:
