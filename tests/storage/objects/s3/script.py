@@ -2,11 +2,17 @@
 
 What no two servers can have in common (ids of versions and uploads, times, request ids) is left out or told only as whether
 it is there; errors are told by status and code.
+
+    python -m tests.storage.objects.s3.script ENDPOINT ACCESS_KEY SECRET_KEY        one line of JSON for each step
 """
 
+import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import boto3
+import botocore.config
 from botocore.exceptions import ClientError
 
 MIB = 1 << 20
@@ -87,6 +93,15 @@ def told(answer: Any) -> Told:
 
 
 Call = Callable[..., Any]
+
+
+def client(address: str, access_key: str, secret_key: str) -> Any:
+    """boto3 with its defaults but that nothing is tried twice, so that an error is seen."""
+    config = botocore.config.Config(
+        retries={"max_attempts": 1, "mode": "standard"}, signature_version="s3v4", s3={"addressing_style": "path"}
+    )
+    named = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+    return boto3.client("s3", endpoint_url=address, region_name="us-east-1", config=config, **named)
 
 
 def play(s3: Any) -> dict[str, Told]:
@@ -351,3 +366,8 @@ def _settings(s3: Any, step: Call) -> None:
         Bucket=locked,
         VersioningConfiguration={"Status": "Suspended"},
     )
+
+
+if __name__ == "__main__":
+    for name, seen in play(client(*sys.argv[1:])).items():
+        print(json.dumps({"step": name, **seen}, ensure_ascii=False))
