@@ -15,13 +15,13 @@ from mainspring.core.accounts.caller import ANONYMOUS, Caller
 from mainspring.core.clock import SystemClock
 from mainspring.core.http import Request
 from mainspring.core.ports import Database
-from mainspring.storage.log import browsing, tailing
+from mainspring.storage.log import browsing
 from mainspring.storage.log.browsing import Place
 from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.http import PLACED, routes
 from mainspring.storage.log.packing import New
 from mainspring.storage.log.service import Log
-from mainspring.storage.log.tailing import Watchers
+from mainspring.storage.log.watching import Watchers
 from tests.asgi import Called, Exchange, call, http_scope, started
 from tests.fixtures_database import embedded_database
 
@@ -535,8 +535,8 @@ async def test_a_watcher_gets_the_beginning_of_a_value_that_is_large(house: Hous
 async def test_a_watcher_that_is_too_slow_is_told_how_much_it_missed(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tailing, "BEHIND_MAX", 50)
-    monkeypatch.setattr(tailing, "MESSAGE_RECORDS_MAX", 10)
+    monkeypatch.setattr("mainspring.storage.log.watching.BEHIND_MAX", 50)
+    monkeypatch.setattr("mainspring.storage.log.watching.MESSAGE_RECORDS_MAX", 10)
     await house.topic()
     async with watching(house) as socket:
         await socket.message()

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainspring.storage.log.indexes import Aborted, OffsetIndex, TimeIndex, from_txnindex, to_txnindex
-from mainspring.storage.log.tail import Tails
+from mainspring.storage.log.newest import Tails
 
 STEPS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 500)), max_size=40)
 

@@ -4,6 +4,7 @@ from itertools import count
 
 import pytest
 
+from mainspring.storage.log import coordinator_errors
 from mainspring.storage.log import transaction_errors as errors
 from mainspring.storage.log.groups.turn import Turn
 from mainspring.storage.log.record_schemas import TRANSACTION_RECORDS, decode, encode_key, encode_value
@@ -45,7 +46,7 @@ class Bench:
         turn = self.turn()
         try:
             answer = getattr(self.machine, name)(*args, turn)
-        except errors.TransactionError:
+        except coordinator_errors.CoordinatorError:
             assert not turn.records, "a refusal changes nothing"
             raise
         self.conclude(turn)
@@ -206,7 +207,7 @@ def test_a_timeout_out_of_bounds_is_refused(timeout_ms):
 
 def test_a_transactional_id_must_be_known_named_and_its_producers():
     bench = Bench()
-    with pytest.raises(errors.InvalidRequest):
+    with pytest.raises(coordinator_errors.InvalidRequest):
         bench.init(id="")
     for ask in (bench.add, bench.end):
         with pytest.raises(errors.InvalidProducerIdMapping):

@@ -7,6 +7,7 @@ import pytest
 
 from mainspring.core.clock import SystemClock, VirtualClock
 from mainspring.core.simulator.campaign import campaign
+from mainspring.storage.log.coordinator_errors import CoordinatorLoading, CoordinatorNotAvailable, InvalidRequest
 from mainspring.storage.log.engine import Engine
 from mainspring.storage.log.errors import StorageFailed
 from mainspring.storage.log.groups.service import Groups
@@ -15,10 +16,7 @@ from mainspring.storage.log.internal_topics import TRANSACTION_STATE
 from mainspring.storage.log.records import records_in
 from mainspring.storage.log.transaction_errors import (
     ConcurrentTransactions,
-    CoordinatorLoading,
-    CoordinatorNotAvailable,
     InvalidProducerIdMapping,
-    InvalidRequest,
     InvalidTxnState,
     ProducerFenced,
     TransactionError,

@@ -9,11 +9,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mainspring.storage.log.coordinator_errors import CoordinatorLoading, CoordinatorNotAvailable
 from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.groups.embedded import PROTOCOL_TYPE, read_assignment, write_assignment, write_subscription
 from mainspring.storage.log.groups.errors import (
-    CoordinatorLoading,
-    CoordinatorNotAvailable,
     MemberIdRequired,
     RebalanceInProgress,
     StaleMemberEpoch,

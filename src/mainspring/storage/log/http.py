@@ -50,7 +50,6 @@ from mainspring.storage.log.lag import GroupRow, GroupView, MovedView, OffsetRes
 from mainspring.storage.log.preview import CompactionView, preview
 from mainspring.storage.log.service import Log
 from mainspring.storage.log.settings import SETTINGS, TopicConfig, default_values
-from mainspring.storage.log.tailing import Tail, Watchers, topic_of, watch
 from mainspring.storage.log.topics import Topic
 from mainspring.storage.log.transaction_errors import InvalidTxnState, TransactionalIdNotFound
 from mainspring.storage.log.transaction_machine import State
@@ -70,6 +69,7 @@ from mainspring.storage.log.views import (
     topic_view,
     transaction_view,
 )
+from mainspring.storage.log.watching import Tail, Watchers, topic_of, watch
 from mainspring.storage.log.where import Filter, InvalidFilter
 
 routes = Routes("log")

@@ -18,11 +18,11 @@ from .checks import check
 from .errors import InvalidRecord, LogError, Overloaded
 from .files import OpenFiles
 from .model import Appending, Fetched, call
+from .newest import Tails
 from .producers import Kept, Origin, Producer, Producers
 from .records import OVERHEAD_BYTES, Batch, build, marker_in, parse, placed, records_in, stamped
 from .segments import SNAPSHOT, Segment
 from .settings import LogSettings
-from .tail import Tails
 
 if TYPE_CHECKING:
     from mainspring.core.clock import Clock

@@ -1,25 +1,10 @@
-"""What the transaction coordinator refuses, each under the name and number that Kafka gives it."""
+"""What the transaction coordinator refuses, beside what all do, each under the name and number that Kafka gives it."""
 
-from mainspring.storage.log.errors import LogError
+from mainspring.storage.log.coordinator_errors import CoordinatorError
 
 
-class TransactionError(LogError):
+class TransactionError(CoordinatorError):
     status, type, title = 409, "log/transaction", "The transaction coordinator refuses this"
-
-
-class CoordinatorLoading(TransactionError):
-    status, type, title = 503, "log/transactions-loading", "The coordinator reads its log again; try again"
-    kafka_code = 14
-
-
-class CoordinatorNotAvailable(TransactionError):
-    status, type, title = 503, "log/transactions-not-available", "The coordinator could not write; try again"
-    kafka_code = 15
-
-
-class InvalidRequest(TransactionError):
-    status, type, title = 422, "log/invalid-transactional-id", "This is not a transactional id"
-    kafka_code = 42
 
 
 class InvalidTxnState(TransactionError):

@@ -23,12 +23,12 @@ from typing import Any
 
 import msgspec
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.groups.turn import NEVER_MS, Turn
 from mainspring.storage.log.record_schemas import TRANSACTION, Record
 from mainspring.storage.log.transaction_errors import (
     ConcurrentTransactions,
     InvalidProducerIdMapping,
-    InvalidRequest,
     InvalidTransactionTimeout,
     InvalidTxnState,
     ProducerFenced,
@@ -111,7 +111,7 @@ class Transaction(msgspec.Struct, kw_only=True):
 
 
 class Transactions:
-    """By transactional id. Every method raises a `TransactionError` having changed nothing."""
+    """By transactional id. Every method raises a `CoordinatorError` having changed nothing."""
 
     def __init__(self, new_id: Callable[[], int], timeout_ms_max: int, expiration_ms: int, ids_max: int) -> None:
         self.by_id: dict[str, Transaction] = {}

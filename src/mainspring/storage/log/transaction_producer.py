@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from mainspring.storage.log.coordinator_errors import CoordinatorError
 from mainspring.storage.log.groups.member import Member
 from mainspring.storage.log.groups.messages import OffsetCommit, TopicPartition
 from mainspring.storage.log.records import build
-from mainspring.storage.log.transaction_errors import InvalidTxnState, TransactionError
+from mainspring.storage.log.transaction_errors import InvalidTxnState
 from mainspring.storage.log.transaction_machine import FOLLOWS_EPOCHS, Producer
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class OpenTransaction:
             return
         try:
             await self._end(commit=False)
-        except TransactionError:
+        except CoordinatorError:
             log.info("the transaction of %s is left to its timeout, or has ended", self._id)
 
     async def append(self, topic: str, partition: int, records: Iterable[Fields]) -> int:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from mainspring.storage.log.coordinator_errors import CoordinatorLoading, CoordinatorNotAvailable
 from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.groups.messages import OffsetCommit
 from mainspring.storage.log.groups.settings import GroupSettings
@@ -22,11 +23,7 @@ from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS
 from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.records import Control, batches_in, build, marker_in, records_in
 from mainspring.storage.log.simulated_broker import PARTITIONS, Lost, SimulatedBroker
-from mainspring.storage.log.transaction_errors import (
-    ConcurrentTransactions,
-    CoordinatorLoading,
-    CoordinatorNotAvailable,
-)
+from mainspring.storage.log.transaction_errors import ConcurrentTransactions
 from mainspring.storage.log.transaction_machine import FOLLOWS_EPOCHS, Producer
 
 TIMEOUT_MS = 4_000

@@ -30,17 +30,13 @@ from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
 from mainspring.core.crash import crash_point
 from mainspring.core.timer_wheel import Timer, Timers
+from mainspring.storage.log.coordinator_errors import CoordinatorLoading, CoordinatorNotAvailable
 from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.groups.turn import Turn
 from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS, TRANSACTION_STATE, InternalTopic
 from mainspring.storage.log.model import Appending
 from mainspring.storage.log.record_schemas import TRANSACTION_RECORDS
-from mainspring.storage.log.transaction_errors import (
-    ConcurrentTransactions,
-    CoordinatorLoading,
-    CoordinatorNotAvailable,
-    InvalidTxnState,
-)
+from mainspring.storage.log.transaction_errors import ConcurrentTransactions, InvalidTxnState
 from mainspring.storage.log.transaction_machine import (
     NO_CONNECTION,
     Producer,
@@ -131,7 +127,7 @@ class Transactions:
         return OpenTransaction(self, transactional_id, timeout_ms, None)
 
     async def producer(self, transactional_id: str, *, timeout_ms: int = 60_000) -> TransactionalProducer:
-        """A producer of the id for many transactions, one after the other. Raises `TransactionError`."""
+        """A producer of the id for many transactions, one after the other. Raises `CoordinatorError`."""
         connection = connection_number()
         made = await self.init(transactional_id, timeout_ms, connection=connection)
         return TransactionalProducer(self, transactional_id, timeout_ms, made, connection)

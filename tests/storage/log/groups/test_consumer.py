@@ -2,6 +2,7 @@
 
 import pytest
 
+from mainspring.storage.log import coordinator_errors
 from mainspring.storage.log.groups import errors
 from mainspring.storage.log.groups.messages import Offset, OffsetCommit
 from mainspring.storage.log.groups.reconcile import MemberState
@@ -105,7 +106,7 @@ def test_another_epoch_than_the_members_is_fenced_but_for_a_lost_answer():
     ],
 )
 def test_a_heartbeat_that_contradicts_itself_is_refused(epoch, fields):
-    with pytest.raises(errors.InvalidRequest):
+    with pytest.raises(coordinator_errors.InvalidRequest):
         Bench().heartbeat("a", epoch, **fields)
 
 

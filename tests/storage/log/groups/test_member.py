@@ -6,15 +6,10 @@ from pathlib import Path
 import pytest
 
 from mainspring.core.clock import SystemClock, VirtualClock
+from mainspring.storage.log.coordinator_errors import CoordinatorError, CoordinatorNotAvailable
 from mainspring.storage.log.engine import Engine
 from mainspring.storage.log.errors import StorageFailed
-from mainspring.storage.log.groups.errors import (
-    CoordinatorNotAvailable,
-    GroupError,
-    NonEmptyGroup,
-    UnknownMemberId,
-    UnreleasedInstanceId,
-)
+from mainspring.storage.log.groups.errors import GroupError, NonEmptyGroup, UnknownMemberId, UnreleasedInstanceId
 from mainspring.storage.log.groups.service import Groups
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS
@@ -167,7 +162,7 @@ async def test_groups_whose_disk_fails_are_read_anew_and_nobody_hears_what_is_no
         async def read_again() -> bool:
             try:
                 return await node.groups.committed("g") == {("orders", 0): 7}
-            except GroupError:
+            except CoordinatorError:
                 return False
 
         await until(read_again)

@@ -12,13 +12,13 @@ from uuid import UUID
 import pytest
 
 from mainspring.core.clock import VirtualClock
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.groups.embedded import write_subscription
 from mainspring.storage.log.groups.errors import (
     GroupMaxSizeReached,
     InvalidCommitOffsetSize,
     InvalidGroupId,
-    InvalidRequest,
     OffsetMetadataTooLarge,
     ShareSessionLimitReached,
 )
@@ -37,7 +37,6 @@ from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.groups.shares import OPENS
 from mainspring.storage.log.internal_topics import slot
 from mainspring.storage.log.service import Log
-from mainspring.storage.log.transaction_errors import InvalidRequest as InvalidTransactionalId
 from mainspring.storage.log.transaction_errors import TooManyTransactionalIds
 from mainspring.storage.log.transactions import Transactions, TransactionSettings
 
@@ -217,7 +216,7 @@ async def test_a_node_has_so_many_transactional_ids_and_those_that_are_there_go_
         for n in range(30):
             with pytest.raises(TooManyTransactionalIds):
                 await transactions.init(f"u{n}", 1_000)
-        with pytest.raises(InvalidTransactionalId):
+        with pytest.raises(InvalidRequest):
             await transactions.init("x" * 40_000, 1_000)
         assert (await transactions.init("t3", 1_000)).epoch == 1
         assert len(transactions.known) == 10

@@ -6,6 +6,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mainspring.storage.log.coordinator_errors import CoordinatorError
 from mainspring.storage.log.groups.classic import ClassicGroup
 from mainspring.storage.log.groups.classic_members import State
 from mainspring.storage.log.groups.consumer import ConsumerGroup
@@ -49,7 +50,7 @@ class Consumer:
             beat = bench.heartbeat(
                 self.name, epoch, connection=self.connection, **({"owned": self.owned} if epoch > 0 else {})
             )
-        except GroupError:
+        except CoordinatorError:
             self.epoch, self.owned = 0, {}
             return
         self.epoch = max(0, beat.member_epoch)
@@ -96,7 +97,7 @@ def test_no_partition_has_two_owners_in_a_consumer_group_and_the_log_tells_it_al
             )
             try:
                 bench.ask(request)
-            except GroupError:
+            except CoordinatorError:
                 consumer.epoch, consumer.owned = 0, {}
         if random.random() < 0.1:
             bench.advance(random.choice((100, 10_000, 50_000)))
@@ -145,7 +146,7 @@ class Classic:
                     self.forget()
                 else:
                     bench.beat(self.id, self.generation)
-            except GroupError:
+            except CoordinatorError:
                 self.owned, self.generation = frozenset(), -1
         else:
             self.join(bench)
@@ -157,7 +158,7 @@ class Classic:
         except MemberIdRequired as required:
             self.id = required.member_id
             return
-        except GroupError:
+        except CoordinatorError:
             self.forget()
             return
         self.joining = bench.token
@@ -178,7 +179,7 @@ class Classic:
         )
         try:
             answer = bench.sync(self.id, self.generation, assignments=assignments)
-        except GroupError:
+        except CoordinatorError:
             self.generation = -1
             return
         self.syncing = bench.token

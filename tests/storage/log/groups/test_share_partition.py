@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainspring.storage.log.groups.errors import InvalidRecordState, InvalidRequest
+from mainspring.storage.log.coordinator_errors import InvalidRequest
+from mainspring.storage.log.groups.errors import InvalidRecordState
 from mainspring.storage.log.groups.share_partition import Acknowledge, Acquired, DeliveryState, SharePartition
 
 ACCEPT, RELEASE, REJECT, RENEW = [int(one) for one in list(Acknowledge)[1:]]

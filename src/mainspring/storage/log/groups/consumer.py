@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.groups.assignors import ASSIGNORS, Wish
 from mainspring.storage.log.groups.catalog import Catalog, digest
 from mainspring.storage.log.groups.consumer_members import ConsumerMember
@@ -21,7 +22,6 @@ from mainspring.storage.log.groups.errors import (
     GroupMaxSizeReached,
     IllegalGeneration,
     InvalidRegularExpression,
-    InvalidRequest,
     StaleMemberEpoch,
     UnknownMemberId,
     UnreleasedInstanceId,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from mainspring.storage.log.coordinator_errors import CoordinatorError, InvalidRequest
 from mainspring.storage.log.groups import migration
 from mainspring.storage.log.groups.catalog import Catalog
 from mainspring.storage.log.groups.classic import ClassicGroup
 from mainspring.storage.log.groups.classic_members import State
 from mainspring.storage.log.groups.consumer import ConsumerGroup
 from mainspring.storage.log.groups.errors import (
-    GroupError,
     GroupIdNotFound,
     GroupMaxSizeReached,
     GroupSubscribedToTopic,
@@ -23,7 +23,6 @@ from mainspring.storage.log.groups.errors import (
     InconsistentGroupProtocol,
     InvalidCommitOffsetSize,
     InvalidGroupId,
-    InvalidRequest,
     NonEmptyGroup,
     OffsetMetadataTooLarge,
     StaleMemberEpoch,
@@ -113,7 +112,7 @@ class Coordinator:
         return self._own_settings.get(name, self.settings)
 
     def handle(self, message: Any, token: Any, turn: Turn) -> None:
-        """Raises `GroupError` where the message is refused at once."""
+        """Raises `CoordinatorError` where the message is refused at once."""
         if not message.group and not isinstance(message, OffsetCommit | OffsetFetch | OffsetDelete | GroupDelete):
             raise InvalidGroupId
         if len(message.group) * 4 > NAME_BYTES_MAX and len(message.group.encode()) > NAME_BYTES_MAX:
@@ -255,7 +254,7 @@ class Coordinator:
     def _leave(self, request: LeaveGroup, token: Any, turn: Turn) -> None:
         """Answers a list of (member id, instance, error or None), one for each that was to leave."""
         group = self._classic_or_consumer(request.group)
-        outcome: list[tuple[str, str | None, GroupError | None]] = []
+        outcome: list[tuple[str, str | None, CoordinatorError | None]] = []
         for leaving in request.members:
             try:
                 if isinstance(group, ConsumerGroup):
@@ -263,7 +262,7 @@ class Coordinator:
                 else:
                     member_id = group.leave(leaving, turn)
                 outcome.append((member_id, leaving.instance, None))
-            except GroupError as error:
+            except CoordinatorError as error:
                 outcome.append((leaving.member_id, leaving.instance, error))
         self._settle_kind(request.group, turn)
         turn.answer(token, outcome)

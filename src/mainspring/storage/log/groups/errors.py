@@ -1,20 +1,10 @@
-"""What a group's coordinator refuses, each under the name and number that Kafka gives it."""
+"""What a group's coordinator refuses, beside what all do, each under the name and number that Kafka gives it."""
 
-from mainspring.storage.log.errors import LogError
+from mainspring.storage.log.coordinator_errors import CoordinatorError
 
 
-class GroupError(LogError):
+class GroupError(CoordinatorError):
     status, type, title = 409, "log/group", "The group's coordinator refuses this"
-
-
-class CoordinatorLoading(GroupError):
-    status, type, title = 503, "log/coordinator-loading", "The coordinator reads its log again; try again"
-    kafka_code = 14
-
-
-class CoordinatorNotAvailable(GroupError):
-    status, type, title = 503, "log/coordinator-not-available", "The coordinator could not write; try again"
-    kafka_code = 15
 
 
 class OffsetMetadataTooLarge(GroupError):
@@ -55,11 +45,6 @@ class RebalanceInProgress(GroupError):
 class UnsupportedVersion(GroupError):
     status, type, title = 422, "log/unsupported-version", "This version of the request cannot be answered"
     kafka_code = 35
-
-
-class InvalidRequest(GroupError):
-    status, type, title = 422, "log/invalid-request", "The request is not valid"
-    kafka_code = 42
 
 
 class InvalidCommitOffsetSize(GroupError):

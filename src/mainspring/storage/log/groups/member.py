@@ -13,12 +13,10 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mainspring.core.backoff import Backoff
+from mainspring.storage.log.coordinator_errors import CoordinatorError, CoordinatorLoading, CoordinatorNotAvailable
 from mainspring.storage.log.groups.consumer import LEAVES, ConsumerGroup
 from mainspring.storage.log.groups.errors import (
-    CoordinatorLoading,
-    CoordinatorNotAvailable,
     FencedMemberEpoch,
-    GroupError,
     GroupIdNotFound,
     StaleMemberEpoch,
     UnknownMemberId,
@@ -88,7 +86,7 @@ class Member:
         return self._closed
 
     async def start(self) -> None:
-        """Joins; returns when what it got first, perhaps nothing, has been handed over. Raises `GroupError`."""
+        """Joins; returns when what it got first, perhaps nothing, has been handed over. Raises `CoordinatorError`."""
         self._first = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(), name=f"member of {self.group}")
         self._groups.joined(self)
@@ -152,7 +150,7 @@ class Member:
                     group=self.group, member_id=self.member_id, member_epoch=LEAVES, instance=self.instance
                 )
             )
-        except GroupError:
+        except CoordinatorError:
             log.debug("%s had already lost its place in %s", self.member_id, self.group)
 
     async def _run(self) -> None:
@@ -168,7 +166,7 @@ class Member:
                     await self._groups.clock.sleep(backoff.next_s())
                 except (CoordinatorLoading, CoordinatorNotAvailable, UnreleasedInstanceId):
                     await self._groups.clock.sleep(backoff.next_s())
-        except GroupError as error:
+        except CoordinatorError as error:
             self._give_up(error)
         except asyncio.CancelledError:
             raise

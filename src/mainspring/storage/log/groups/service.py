@@ -16,11 +16,11 @@ from uuid import UUID
 from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
 from mainspring.core.timer_wheel import Timer, Timers
+from mainspring.storage.log.coordinator_errors import CoordinatorError, CoordinatorLoading, CoordinatorNotAvailable
 from mainspring.storage.log.errors import InvalidConfig, LogError
 from mainspring.storage.log.groups.catalog import Catalog
 from mainspring.storage.log.groups.configs import overridden
 from mainspring.storage.log.groups.coordinator import Coordinator, Group
-from mainspring.storage.log.groups.errors import CoordinatorLoading, CoordinatorNotAvailable, GroupError
 from mainspring.storage.log.groups.member import Member
 from mainspring.storage.log.groups.messages import GroupDelete, Offset, OffsetCommit, OffsetFetch, TopicPartition
 from mainspring.storage.log.groups.settings import GroupSettings
@@ -162,7 +162,7 @@ class Groups:
         return self._coordinator
 
     async def ask(self, message: Any) -> Any:
-        """Puts a message to its group; gives the answer when it is durable. Raises `GroupError`."""
+        """Puts a message to its group; gives the answer when it is durable. Raises `CoordinatorError`."""
         if self._opening is None or not self._opening.done() or self._opening.exception() is not None:
             await self._retry_opened()
         index = self._topic.index(message.group)
@@ -172,7 +172,7 @@ class Groups:
         token: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         try:
             self._coordinator.handle(message, token, turn)
-        except GroupError:
+        except CoordinatorError:
             self._schedule(turn)
             raise
         producer = getattr(message, "producer_id", -1), getattr(message, "producer_epoch", -1)
@@ -278,7 +278,7 @@ class Groups:
             self._refuse_waiting(index, CoordinatorNotAvailable())
             self._loading[index] = asyncio.create_task(self._reload(index), name=f"{CONSUMER_OFFSETS}-{index}")
 
-    def _refuse_waiting(self, index: int, error: GroupError) -> None:
+    def _refuse_waiting(self, index: int, error: CoordinatorError) -> None:
         for token in tuple(self._waiting.pop(index, ())):
             if not token.done():
                 token.set_exception(error)

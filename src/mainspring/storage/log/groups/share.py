@@ -9,14 +9,10 @@ from uuid import UUID
 
 import msgspec
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.groups.assignors import Wish, simple
 from mainspring.storage.log.groups.catalog import Catalog, digest
-from mainspring.storage.log.groups.errors import (
-    FencedMemberEpoch,
-    GroupMaxSizeReached,
-    InvalidRequest,
-    UnknownMemberId,
-)
+from mainspring.storage.log.groups.errors import FencedMemberEpoch, GroupMaxSizeReached, UnknownMemberId
 from mainspring.storage.log.groups.messages import Client, ConsumerBeat, Partitions, ShareHeartbeat
 from mainspring.storage.log.groups.reconcile import from_fields, to_fields
 from mainspring.storage.log.groups.settings import GroupSettings

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from mainspring.storage.log.groups.errors import InvalidRecordState, InvalidRequest
+from mainspring.storage.log.coordinator_errors import InvalidRequest
+from mainspring.storage.log.groups.errors import InvalidRecordState
 
 
 class DeliveryState(IntEnum):

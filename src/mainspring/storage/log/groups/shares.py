@@ -14,12 +14,12 @@ from uuid import UUID
 
 import msgspec
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.errors import UnknownPartition
 from mainspring.storage.log.groups.configs import BY_DURATION, duration_ms
 from mainspring.storage.log.groups.dead_letters import bury
 from mainspring.storage.log.groups.errors import (
     GroupMaxSizeReached,
-    InvalidRequest,
     InvalidShareSessionEpoch,
     NonEmptyGroup,
     ShareSessionLimitReached,

@@ -3,6 +3,7 @@
 import ipaddress
 from typing import Any
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.kafka.acls import (
     CLUSTER_NAME,
     Acl,
@@ -13,7 +14,7 @@ from mainspring.storage.log.kafka.acls import (
     Resource,
 )
 from mainspring.storage.log.kafka.cluster_state import ClusterState
-from mainspring.storage.log.kafka.refusals import ClusterNotAuthorized, InvalidRequest
+from mainspring.storage.log.kafka.refusals import ClusterNotAuthorized
 from mainspring.storage.log.kafka.registry import Answer, ApiKey, Context, handles
 
 DENIED = {"error_code": ClusterNotAuthorized.kafka_code, "error_message": "Cluster authorization failed."}

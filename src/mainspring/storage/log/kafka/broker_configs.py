@@ -8,9 +8,9 @@ updated dynamically, and so does this one. What the operator said at the start i
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.errors import InvalidConfig
 from mainspring.storage.log.kafka.config_entries import SETTABLE_NAMES
-from mainspring.storage.log.kafka.refusals import InvalidRequest
 from mainspring.storage.log.settings import SETTINGS
 
 if TYPE_CHECKING:

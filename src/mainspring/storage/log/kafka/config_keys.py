@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.errors import InvalidConfig, LogError, UnknownPartition
 from mainspring.storage.log.groups.configs import GROUP_CONFIGS, overridden
 from mainspring.storage.log.kafka.acls import CLUSTER_NAME, Operation, Resource
@@ -29,12 +30,7 @@ from mainspring.storage.log.kafka.config_entries import (
 from mainspring.storage.log.kafka.dry_run import check_configs, check_topic_name
 from mainspring.storage.log.kafka.dynamic_configs import held, layers, topic_defaults
 from mainspring.storage.log.kafka.group_keys import groups_of
-from mainspring.storage.log.kafka.refusals import (
-    ClusterNotAuthorized,
-    GroupNotAuthorized,
-    InvalidRequest,
-    NotAuthorized,
-)
+from mainspring.storage.log.kafka.refusals import ClusterNotAuthorized, GroupNotAuthorized, NotAuthorized
 from mainspring.storage.log.kafka.registry import Answer, ApiKey, Context, given, handles
 from mainspring.storage.log.settings import SETTINGS
 

@@ -3,10 +3,11 @@
 from typing import Any
 from uuid import UUID
 
+from mainspring.storage.log.coordinator_errors import CoordinatorError
 from mainspring.storage.log.groups.classic import ClassicGroup
 from mainspring.storage.log.groups.classic_members import State
 from mainspring.storage.log.groups.consumer import ConsumerGroup
-from mainspring.storage.log.groups.errors import GroupError, GroupIdNotFound
+from mainspring.storage.log.groups.errors import GroupIdNotFound
 from mainspring.storage.log.groups.messages import GroupDelete
 from mainspring.storage.log.kafka.acls import CLUSTER_NAME, Operation, Resource
 from mainspring.storage.log.kafka.group_keys import check_group, groups_of
@@ -94,7 +95,7 @@ async def consumer_group_describe(request: Any, context: Context) -> Answer:
             check_group(context, name, Operation.DESCRIBE)
             if not isinstance(group, ConsumerGroup):
                 raise GroupIdNotFound(f"Group {name} is not a consumer group." if group else f"Group {name} not found.")
-        except (GroupError, GroupNotAuthorized) as error:
+        except (CoordinatorError, GroupNotAuthorized) as error:
             described.append({"group_id": name, "error_code": error.kafka_code, "error_message": error.detail})
             continue
         found = _consumer(group, context)
@@ -149,7 +150,7 @@ async def delete_groups(request: Any, context: Context) -> Answer:
         try:
             check_group(context, name, Operation.DELETE)
             await groups_of(context).ask(GroupDelete(group=name))
-        except (GroupError, GroupNotAuthorized) as error:
+        except (CoordinatorError, GroupNotAuthorized) as error:
             code = error.kafka_code
         results.append({"group_id": name, "error_code": code})
     return {"results": results}

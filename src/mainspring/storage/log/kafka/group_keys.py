@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, cast
 
-from mainspring.storage.log.groups.errors import GroupError, MemberIdRequired
+from mainspring.storage.log.coordinator_errors import CoordinatorError
+from mainspring.storage.log.groups.errors import MemberIdRequired
 from mainspring.storage.log.groups.messages import (
     Client,
     ConsumerHeartbeat,
@@ -62,7 +63,7 @@ async def _coordinator(kind: int, key: str, context: Context) -> dict[str, Any]:
             await broker.transactions.opened()
         elif kind != SHARE or context.api_version < 6 or key.count(":") < 2:
             return _nowhere(key, INVALID_REQUEST, "There is no coordinator of this kind.")
-    except (NotAuthorized, GroupError) as error:
+    except (NotAuthorized, CoordinatorError) as error:
         return _nowhere(key, error.kafka_code, error.detail)
     host, port = advertised(context)
     return {
@@ -101,7 +102,7 @@ async def join_group(request: Any, context: Context) -> Answer:
         joined = await groups_of(context).ask(asked)
     except MemberIdRequired as required:
         return {"error_code": required.kafka_code, "member_id": required.member_id, "protocol_name": nothing}
-    except GroupError as error:
+    except CoordinatorError as error:
         return {"error_code": error.kafka_code, "member_id": request.member_id, "protocol_name": nothing}
     return {
         "error_code": 0,
@@ -204,7 +205,7 @@ async def consumer_group_heartbeat(request: Any, context: Context) -> Answer:
                 connection=context.session.number,
             )
         )
-    except (GroupError, NotAuthorized) as error:
+    except (CoordinatorError, NotAuthorized) as error:
         return {"error_code": error.kafka_code, "error_message": error.detail}
     return beat_fields(beat)
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+from mainspring.storage.log.coordinator_errors import CoordinatorError
 from mainspring.storage.log.errors import LogError, UnknownPartition
-from mainspring.storage.log.groups.errors import GroupError, UnstableOffsetCommit
+from mainspring.storage.log.groups.errors import UnstableOffsetCommit
 from mainspring.storage.log.groups.messages import Offset, OffsetCommit, OffsetDelete, OffsetFetch, TopicPartition
 from mainspring.storage.log.kafka.acls import Operation, Resource
 from mainspring.storage.log.kafka.group_keys import check_group, groups_of
@@ -100,7 +101,7 @@ async def offset_commit(request: Any, context: Context) -> Answer:
                 knows_epochs=context.api_version >= 9,
             )
         )
-    except (GroupError, GroupNotAuthorized) as error:
+    except (CoordinatorError, GroupNotAuthorized) as error:
         refused = {
             (key_of(topic), one.partition_index): error.kafka_code
             for topic in request.topics
@@ -148,7 +149,7 @@ async def _group_offsets(one: Any, group: str, stable: bool, context: Context) -
                 stable=stable,
             )
         )
-    except (GroupError, GroupNotAuthorized) as error:
+    except (CoordinatorError, GroupNotAuthorized) as error:
         return {"group_id": group, "topics": [], "error_code": error.kafka_code}
     topics: dict[str, list[dict[str, Any]]] = {}
     for (name, index), (offset, unstable) in found.items():

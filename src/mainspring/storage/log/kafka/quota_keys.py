@@ -4,11 +4,12 @@ import ipaddress
 import math
 from typing import Any
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.kafka.acls import CLUSTER_NAME, Operation, Resource
 from mainspring.storage.log.kafka.cluster_state import ClusterState, Quota
 from mainspring.storage.log.kafka.quotas import CONNECTION, KEYS, Entity
-from mainspring.storage.log.kafka.refusals import ClusterNotAuthorized, InvalidRequest
+from mainspring.storage.log.kafka.refusals import ClusterNotAuthorized
 from mainspring.storage.log.kafka.registry import Answer, ApiKey, Context, handles
 
 EXACT, DEFAULT, SPECIFIED = 0, 1, 2

@@ -28,11 +28,6 @@ class TransactionalIdNotAuthorized(NotAuthorized):
     kafka_code = 53
 
 
-class InvalidRequest(LogError):
-    kafka_code = 42
-    status, type, title = 422, "log/invalid-request", "The request contradicts itself"
-
-
 class InvalidReplicationFactor(LogError):
     kafka_code = 38
     status, type, title = 422, "log/invalid-replication-factor", "There are not so many nodes"

@@ -5,8 +5,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from mainspring.storage.log.coordinator_errors import CoordinatorError, InvalidRequest
 from mainspring.storage.log.errors import LogError
-from mainspring.storage.log.groups.errors import GroupError, InvalidRequest, ShareSessionLimitReached
+from mainspring.storage.log.groups.errors import ShareSessionLimitReached
 from mainspring.storage.log.groups.messages import ShareHeartbeat
 from mainspring.storage.log.groups.share_partition import Acknowledge
 from mainspring.storage.log.groups.shares import CLOSES, OPENS, Given, Session
@@ -47,7 +48,7 @@ async def share_group_heartbeat(request: Any, context: Context) -> Answer:
         if request.member_epoch < 0:
             context.session.shares.pop((request.group_id, request.member_id), None)
             await shares_of(context).leave(request.group_id, request.member_id)
-    except (GroupError, NotAuthorized) as error:
+    except (CoordinatorError, NotAuthorized) as error:
         return {"error_code": error.kafka_code, "error_message": error.detail}
     return beat_fields(beat)
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.errors import InvalidConfig, InvalidPartitions, LogError, UnknownPartition
 from mainspring.storage.log.kafka.acls import CLUSTER_NAME, Operation, Resource
 from mainspring.storage.log.kafka.config_entries import topic_entries
@@ -13,7 +14,6 @@ from mainspring.storage.log.kafka.quotas import MUTATION
 from mainspring.storage.log.kafka.refusals import (
     InvalidReplicaAssignment,
     InvalidReplicationFactor,
-    InvalidRequest,
     NotAuthorized,
     UnknownTopicId,
 )

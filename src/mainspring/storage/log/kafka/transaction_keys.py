@@ -6,8 +6,8 @@ has a number: see `transaction_machine` for why that matters.
 
 from typing import TYPE_CHECKING, Any, cast
 
+from mainspring.storage.log.coordinator_errors import CoordinatorError
 from mainspring.storage.log.errors import LogError, UnknownPartition
-from mainspring.storage.log.groups.errors import GroupError
 from mainspring.storage.log.groups.messages import OffsetCommit, TopicPartition
 from mainspring.storage.log.internal_topics import CONSUMER_OFFSETS
 from mainspring.storage.log.kafka.acls import CLUSTER_NAME, Operation, Resource
@@ -20,7 +20,6 @@ from mainspring.storage.log.transaction_errors import (
     InvalidTxnState,
     ProducerFenced,
     TransactionAbortable,
-    TransactionError,
 )
 from mainspring.storage.log.transaction_machine import FOLLOWS_EPOCHS, Producer, Slot
 
@@ -65,7 +64,7 @@ async def init_producer_id(request: Any, context: Context) -> Answer:
             Producer(given_id, given_epoch) if given_id >= 0 else None,
             context.session.number,
         )
-    except (TransactionError, NotAuthorized) as error:
+    except (CoordinatorError, NotAuthorized) as error:
         return {"error_code": code_of(error, context, 4)} | NO_PRODUCER
     return {"error_code": 0, "producer_id": made.id, "producer_epoch": made.epoch}
 
@@ -122,7 +121,7 @@ async def _add(transactional_id: str, producer: Producer, topics: Any, context: 
     try:
         check_id(context, transactional_id)
         await transactions_of(context).add(transactional_id, producer, slots, context.session.number)
-    except (TransactionError, NotAuthorized) as error:
+    except (CoordinatorError, NotAuthorized) as error:
         return dict.fromkeys(slots, code_of(error, context, 2))
     return dict.fromkeys(slots, 0)
 
@@ -132,7 +131,7 @@ async def _verify(transactional_id: str, producer: Producer, topics: Any, contex
     missing = TransactionAbortable if context.api_version >= 5 else InvalidTxnState
     try:
         held = await transactions_of(context).holds(transactional_id, producer, slots)
-    except TransactionError as error:
+    except CoordinatorError as error:
         return dict.fromkeys(slots, code_of(error, context, 2))
     return {slot: 0 if there else missing.kafka_code for slot, there in zip(slots, held, strict=True)}
 
@@ -150,7 +149,7 @@ async def add_offsets_to_txn(request: Any, context: Context) -> Answer:
             [(CONSUMER_OFFSETS, groups.topic.index(request.group_id))],
             context.session.number,
         )
-    except TransactionError as error:
+    except CoordinatorError as error:
         return {"error_code": code_of(error, context, 2)}
     return {"error_code": 0}
 
@@ -186,7 +185,7 @@ async def txn_offset_commit(request: Any, context: Context) -> Answer:
                 producer_epoch=request.producer_epoch,
             )
         )
-    except (GroupError, TransactionError, NotAuthorized) as error:
+    except (CoordinatorError, NotAuthorized) as error:
         code = code_of(error, context, 2)
         refused = {(topic.name, one.partition_index): code for topic in request.topics for one in topic.partitions}
     return {"topics": codes_by_topic(request.topics, codes, refused, context)}
@@ -203,6 +202,6 @@ async def end_txn(request: Any, context: Context) -> Answer:
             version=FOLLOWS_EPOCHS if context.api_version >= 5 else 0,
             connection=context.session.number,
         )
-    except (TransactionError, NotAuthorized) as error:
+    except (CoordinatorError, NotAuthorized) as error:
         return {"error_code": code_of(error, context, 2)} | NO_PRODUCER
     return {"error_code": 0, "producer_id": after.id, "producer_epoch": after.epoch}
