@@ -126,6 +126,7 @@ class Disk:
             self.open.sealed = True
             self._opened[self.open.number] = self.open
             self.open = None
+            self._close_oldest()
 
     async def write(self, segment: Segment, make: Callable[[], Sequence[bytes]], offset: int) -> None:
         """Writes what `make` gives, which is called by the thread that writes. Raises `OSError`, also where it takes too
@@ -234,13 +235,12 @@ class Disk:
     def _ensure_open(self, segment: Segment) -> None:
         if segment.fd >= 0:
             return
-        if len(self._opened) >= OPEN_FILES_MAX:
-            self._close_oldest()
         try:
             segment.fd = self._files.open(segment.path)
         except FileNotFoundError:
             raise Lost(f"{segment.path} is gone") from None
         self._opened[segment.number] = segment
+        self._close_oldest()
 
     def _ensure_linked(self, segment: Segment) -> None:
         """A file without a name still takes writes and syncs, and is gone with the process."""
@@ -253,12 +253,14 @@ class Disk:
             segment.fd = -1
 
     def _close_oldest(self) -> None:
+        """Closes sealed files that nobody reads or writes, until no more are open than may be."""
         for number, segment in list(self._opened.items()):
+            if len(self._opened) <= OPEN_FILES_MAX:
+                return
             if not segment.reads and not segment.pinned:
                 del self._opened[number]
                 self._files.close(segment.fd)
                 segment.fd = -1
-                return
 
     async def _in_time(self, function: Callable[..., None], *args: object) -> None:
         try:
