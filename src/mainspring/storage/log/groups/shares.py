@@ -287,8 +287,12 @@ class Shares:
     async def _take(self, key: Key, member: str, records_max: int, bytes_max: int, *, strictly: bool) -> Given | None:
         """Reads on where all that was read may not be given out: held back, or aborted."""
         share = self._kept[key]
+        partition = self._partition(key[1:])
         while True:
             end = share.end
+            at = max(share.next_offset(self._now_ms()) or 0, partition.log_start)
+            if at < partition.high_watermark:
+                await partition.warm(at, bytes_max)
             given = await self._take_next(key, share, member, records_max, bytes_max, strictly=strictly)
             if given is not None or share.end == end:
                 return given
