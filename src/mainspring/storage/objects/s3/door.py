@@ -61,6 +61,9 @@ HANDLERS: Final = (
 )
 """Modules whose handlers stand in the table of operations."""
 
+SILENT: Final = "RequestTimeout"
+"""Of a body that has fallen silent nobody waits for the rest."""
+
 SERVER: Final[Header] = (b"server", b"mainspring")
 
 
@@ -131,7 +134,7 @@ class Door:
         except Exception as error:
             log.error("S3 request %s failed at %s", request_id, scope["path"][:200], exc_info=error)
             answer, code = self._refusal(S3Error("InternalError"), call, request_id)
-        if code and call is not None:
+        if code and call is not None and code != SILENT:
             await call.drain()
         common: list[Header] = [(b"x-amz-request-id", request_id.encode()), self.id2, SERVER]
         if call is not None and call.view is not None and b"origin" in call.headers:
