@@ -52,10 +52,11 @@ async def test_an_event_is_told_to_a_topic_and_to_a_webhook_that_first_refuses(t
         assert (await s3.send("PUT", "/told", query=[("notification", "")], body=document)).status == 200
         back = await s3.send("GET", "/told", query=[("notification", "")])
         assert b"<Topic>arn:aws:sns:us-east-1:000000000001:pictures</Topic>" in back.body
+        port: Any = await running.mainspring.service(Log)
+        await port.append("objects.told", b"what somebody else wrote there")
         await s3.send("PUT", "/told/note.txt", body=b"no picture")
         await s3.send("PUT", "/told/a%20b.jpg", body=b"picture")
         await s3.send("DELETE", "/told/note.txt")
-        port: Any = await running.mainspring.service(Log)
         consumer = port.consumer("test", ["pictures"])
         async with asyncio.timeout(PATIENCE_S):
             batch = await anext(aiter(consumer))
@@ -82,6 +83,14 @@ async def test_a_notification_that_cannot_be_is_refused(tmp_path: Path) -> None:
                 "InvalidArgument",
             ),
             ("<TopicConfiguration><Event>s3:ObjectCreated:*</Event></TopicConfiguration>", "MalformedXML"),
+            *(
+                (
+                    f"<TopicConfiguration><Topic>arn:aws:sns:us-east-1:1:{topic}</Topic>"
+                    "<Event>s3:ObjectCreated:*</Event></TopicConfiguration>",
+                    "InvalidArgument",
+                )
+                for topic in ("objects.told", "objects.another", "links.clicks", "__consumer_offsets")
+            ),
         ):
             document = f"<NotificationConfiguration>{inner}</NotificationConfiguration>".encode()
             assert (await s3.send("PUT", "/told", query=[("notification", "")], body=document)).code == code

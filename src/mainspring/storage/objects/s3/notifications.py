@@ -2,6 +2,7 @@
 
 import msgspec
 
+from mainspring.core.manifest import manifests
 from mainspring.storage.objects.s3.errors import S3Error
 from mainspring.storage.objects.s3.patterns import pattern
 from mainspring.storage.objects.s3.xml import Node, parse
@@ -91,6 +92,13 @@ def read(root: Node) -> list[Rule]:
             raise S3Error(
                 "InvalidArgument", "The ARN could not be validated.", ArgumentName="Topic", ArgumentValue=target[:200]
             )
+        if _belongs_to_a_system(target):
+            raise S3Error(
+                "InvalidArgument",
+                "Unable to validate the following destination configurations",
+                ArgumentName="Topic",
+                ArgumentValue=target[:200],
+            )
         if any(event not in EVENTS for event in events):
             raise S3Error("InvalidArgument", "The event is not supported for notifications", ArgumentName="Event")
         prefix, suffix = _filter(node)
@@ -98,6 +106,14 @@ def read(root: Node) -> list[Rule]:
     if len(rules) > RULES_MAX:
         raise S3Error("InvalidArgument", f"A bucket has at most {RULES_MAX} notification rules")
     return rules
+
+
+def _belongs_to_a_system(target: str) -> bool:
+    """Whether a target is a topic that a system writes itself (`objects.photos`), or one of the log's own: whoever has a bucket
+    must not write there."""
+    topic = Rule("", target, ()).topic
+    family, dot, _ = topic.partition(".")
+    return topic.startswith("_") or bool(dot and family in manifests())
 
 
 def _filter(node: Node) -> tuple[str, str]:

@@ -104,7 +104,11 @@ class Notifier:
         except Problem:
             return
         document = view.documents.get(KIND)
-        event = events.decode(record.value)
+        try:
+            event = events.decode(record.value)
+        except msgspec.MsgspecError:
+            log.warning("record %d of %s is no event of ours", record.offset, record.topic)
+            return
         if not document or not event.key or event.seq < int(view.documents.get(SINCE, b"0")):
             return
         for rule in of_document(document):
