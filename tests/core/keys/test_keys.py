@@ -10,7 +10,7 @@ from mainspring.core.accounts.model import OPERATOR
 from mainspring.core.clock import VirtualClock
 from mainspring.core.keys import KeyDisabled, KeyStore, KeyTaken, MasterKeyError, NotAuthentic, UnknownKey
 from mainspring.core.keys.http import routes
-from mainspring.core.keys.service import REMEMBERED_NS
+from mainspring.core.keys.service import REMEMBERED_NS, REWRAPPED_AT_ONCE
 from mainspring.core.keys.tables import keys as key_table
 from mainspring.core.keys.tables import masters, versions
 from mainspring.core.ports import Connection
@@ -129,7 +129,7 @@ async def test_a_master_key_that_is_given_takes_the_place_of_the_databases_own(
 
 async def test_a_master_key_is_changed_by_putting_the_new_one_first(open_keys: OpenKeys, database: Any) -> None:
     store = await open_keys(FIRST)
-    for number in range(250):
+    for number in range(REWRAPPED_AT_ONCE + 20):
         await store.create(OPERATOR, f"key-{number}")
     wrapped = await store.wrap("key-7", DATA_KEY)
     before = await database.read(stored)
