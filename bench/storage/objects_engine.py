@@ -38,6 +38,7 @@ def run(seconds: float) -> list[Comparison]:
         _against("PUT 32 MiB, 4+2 by bytes written", 6, _put_written, "1+0", 1, _put_written, "MiB/s", seconds, 0.8),
         _against("GET 32 MiB, 2 of 6 lost", 6, _get_degraded, "intact", 6, _get, "MiB/s", seconds, 0.6),
         _against("heal 4+2", 6, _heal, "PUT 4+2", 6, _put, "MiB/s", seconds, 0.5),
+        _healing(seconds),
         _against("PUT 4 KiB, 64 callers", 1, _small, "1 caller", 1, _small_alone, "puts/s", seconds, None),
         _against("PUT 4 KiB, 64 callers, 4+2", 6, _small, "1+0", 1, _small, "puts/s", seconds, None),
         _against("GET 4 KiB", 1, _get_small, "4+2", 6, _get_small, "gets/s", seconds, None),
@@ -133,6 +134,37 @@ async def _heal(objects: Objects, seconds: float) -> float:
     begun = time.perf_counter()
     await objects.upkeep.heal()
     return count * LARGE / MIB / (time.perf_counter() - begun)
+
+
+def _healing(seconds: float) -> Comparison:
+    """The 99th percentile of small reads and durable small puts, one after the other, while a lost directory is healed at
+    its cap and while nothing is healed."""
+    busy, quiet = alternate(
+        lambda each: _with_store(6, _while_healing, each), lambda each: _with_store(6, _undisturbed, each), seconds
+    )
+    return Comparison(
+        "p99 of small calls while healing", busy, "not healing", quiet, "ms", higher_is_better=False, target=1 / 1.3
+    )
+
+
+async def _while_healing(objects: Objects, seconds: float) -> float:
+    body = os.urandom(LARGE)
+    for number in range(max(4, int(8 * seconds))):  # more than is healed meanwhile
+        await objects.put("bench", f"k{number}", body)
+    shutil.rmtree(next(iter(objects.engine.store.disks.values())).directory)
+    await objects.look_after_disks()
+    p99_ms = await _undisturbed(objects, seconds)
+    assert objects.upkeep.healing.healed, "nothing was healed meanwhile"
+    return p99_ms
+
+
+async def _undisturbed(objects: Objects, seconds: float) -> float:
+    body, took_ms, until = os.urandom(SMALL), [], time.perf_counter() + seconds
+    while (begun := time.perf_counter()) < until:
+        await objects.put("bench", "small", body)
+        await (await objects.get("bench", "small")).read()
+        took_ms.append((time.perf_counter() - begun) * 1000)
+    return sorted(took_ms)[int(len(took_ms) * 0.99)]
 
 
 async def _small(objects: Objects, seconds: float, callers: int = CALLERS) -> float:

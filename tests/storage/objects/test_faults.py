@@ -313,9 +313,45 @@ async def test_no_zone_holds_more_than_the_parity_can_replace(make_store: MakeSt
     for stripe in await all_stripes(store.objects):
         zones = [store.objects.engine.store.disks[place.disk].zone for place in stripe.places if place is not None]
         assert sorted(zones) == ["a", "a", "b", "b", "c", "c"]
+    for number in (2, 3):  # all of zone b
+        shutil.rmtree(store.directories[number])
+    objects = await store.again()
+    bodies["without b"] = bytes(2 * STRIPE_BYTES)
+    await objects.put("box", "without b", bodies["without b"])
+    await assert_intact(objects, bodies)
+    await objects.upkeep.heal()
+    assert await whole(objects)
+
+
+async def test_disks_that_come_back_give_what_was_written_without_them_their_parity(make_store: MakeStore) -> None:
+    store: Store = await make_store(4, adopt_lost=False)
+    objects = store.objects
+    bodies = await fill(objects)
+    for number in (0, 1):
+        shutil.rmtree(store.directories[number])
+    await objects.upkeep.look()
+    for key in ("small", "large"):
+        bodies[key] = random.Random(key).randbytes(10 if key == "small" else 2 * STRIPE_BYTES)
+        await objects.put("box", key, bodies[key])
+        assert {str(stripe.profile) for stripe in await stripes_of(objects, key)} == {"1+1"}
+    store.settings.adopt_lost = True
+    objects = await store.again()
+    await objects.upkeep.look()  # the first time it looks through all
+    await objects.upkeep.healing.heal_all()
+    assert {str(stripe.profile) for stripe in await all_stripes(objects)} == {"2+2"} and await whole(objects)
     for number in (2, 3):
         shutil.rmtree(store.directories[number])
-    await assert_intact(await store.again(), bodies)
+    await assert_intact(objects, bodies)
+
+
+async def test_a_thin_profile_that_somebody_chose_is_left_alone(make_store: MakeStore) -> None:
+    objects = (await make_store(4)).objects
+    bodies = await fill(objects)
+    await objects.set_profile("box", "2+1")
+    assert await objects.upkeep.convert("box")
+    await objects.upkeep.heal()
+    assert {str(stripe.profile) for stripe in await all_stripes(objects)} == {"2+1"}
+    await assert_intact(objects, bodies)
 
 
 async def test_the_profile_of_a_bucket_changes_while_it_is_used(make_store: MakeStore) -> None:
