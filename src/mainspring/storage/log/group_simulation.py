@@ -21,11 +21,10 @@ from typing import Any
 from mainspring.storage.log.group_simulation_members import (
     ClassicMember,
     ConsumerMember,
-    Copier,
     GroupMember,
-    ShareMember,
     World,
 )
+from mainspring.storage.log.group_simulation_sharers import Copier, ShareMember
 from mainspring.storage.log.groups import consumer_records
 from mainspring.storage.log.groups.classic import ClassicGroup
 from mainspring.storage.log.groups.classic_members import Member

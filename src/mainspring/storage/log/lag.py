@@ -16,15 +16,15 @@ from mainspring.core.outbox.commits import NOWHERE
 from mainspring.core.problems import Conflict
 from mainspring.storage.log.groups.classic import ClassicGroup
 from mainspring.storage.log.groups.consumer import ConsumerGroup
-from mainspring.storage.log.groups.coordinator import NAME_BYTES_MAX
 from mainspring.storage.log.groups.embedded import PROTOCOL_TYPE, read_assignment
 from mainspring.storage.log.groups.errors import GroupIdNotFound, InvalidGroupId, NonEmptyGroup
 from mainspring.storage.log.groups.messages import Partitions
+from mainspring.storage.log.groups.room import NAME_BYTES_MAX
 from mainspring.storage.log.partition import Partition
 from mainspring.storage.log.service import Log
 
 if TYPE_CHECKING:
-    from mainspring.storage.log.groups.coordinator import Group
+    from mainspring.storage.log.groups.room import Group
 
 Where = tuple[str, int]
 Goal = Literal["earliest", "latest", "timestamp", "shift"]

@@ -34,7 +34,7 @@ from mainspring.storage.log.groups.messages import (
 )
 from mainspring.storage.log.groups.offsets import POSITION_BYTES
 from mainspring.storage.log.groups.settings import GroupSettings
-from mainspring.storage.log.groups.shares import OPENS
+from mainspring.storage.log.groups.share_sessions import OPENS
 from mainspring.storage.log.internal_topics import slot
 from mainspring.storage.log.service import Log
 from mainspring.storage.log.transaction_errors import TooManyTransactionalIds

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mainspring.storage.log.coordinator_errors import CoordinatorError, InvalidRequest
+from mainspring.storage.log.coordinator_errors import CoordinatorError
 from mainspring.storage.log.groups import migration
 from mainspring.storage.log.groups.catalog import Catalog
 from mainspring.storage.log.groups.classic import ClassicGroup
@@ -17,7 +17,6 @@ from mainspring.storage.log.groups.classic_members import State
 from mainspring.storage.log.groups.consumer import ConsumerGroup
 from mainspring.storage.log.groups.errors import (
     GroupIdNotFound,
-    GroupMaxSizeReached,
     GroupSubscribedToTopic,
     IllegalGeneration,
     InconsistentGroupProtocol,
@@ -43,6 +42,7 @@ from mainspring.storage.log.groups.messages import (
     TopicPartition,
 )
 from mainspring.storage.log.groups.offsets import Offsets
+from mainspring.storage.log.groups.room import Group, check_name, check_room, members_in
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.groups.share import ShareGroup
 from mainspring.storage.log.groups.turn import Turn
@@ -58,12 +58,6 @@ from mainspring.storage.log.record_schemas import (
     SHARE_GROUP,
     Record,
 )
-
-Group = ClassicGroup | ConsumerGroup | ShareGroup
-
-MEMBER_BYTES_MIN = 2 << 10
-NAME_BYTES_MAX = 32_767
-"""As many as the protocol of Kafka has room for."""
 
 _CONSUMER_RECORDS = (
     CONSUMER_GROUP,
@@ -115,10 +109,9 @@ class Coordinator:
         """Raises `CoordinatorError` where the message is refused at once."""
         if not message.group and not isinstance(message, OffsetCommit | OffsetFetch | OffsetDelete | GroupDelete):
             raise InvalidGroupId
-        if len(message.group) * 4 > NAME_BYTES_MAX and len(message.group.encode()) > NAME_BYTES_MAX:
-            raise InvalidGroupId(f"A group's name has at most {NAME_BYTES_MAX:,} bytes")
+        check_name(message.group)
         with self._counting(message.group):
-            self._check_room(message)
+            check_room(message, self.groups, self.member_count, self.settings)
             self._handlers[type(message)](message, token, turn)
 
     def tick(self, name: str, turn: Turn) -> None:
@@ -195,24 +188,6 @@ class Coordinator:
             yield
         finally:
             self.member_count += members_in(self.groups.get(name)) - before
-
-    def _check_room(self, message: Any) -> None:
-        """What the whole node has no room for, whatever the group says. Raises `GroupMaxSizeReached` or `InvalidRequest`."""
-        settings, group = self.settings, self.groups.get(message.group)
-        if isinstance(message, JoinGroup | ConsumerHeartbeat | ShareHeartbeat | SyncGroup):
-            said = said_bytes(message)
-            if said > settings.member_bytes_max:
-                raise InvalidRequest(f"A member may say and be assigned {settings.member_bytes_max:,} bytes")
-            # Equal parts of a sum, each as large as when it was taken: n of them are together at most ln(n) times the sum.
-            if said > max(MEMBER_BYTES_MIN, settings.members_bytes // (self.member_count + 1)):
-                raise GroupMaxSizeReached(f"{said:,} bytes are too much beside {self.member_count:,} members")
-            known = group is not None and message.member_id in group.members
-            if not known and not isinstance(message, SyncGroup) and self.member_count >= settings.members_max:
-                raise GroupMaxSizeReached(f"This node has {settings.members_max:,} members of groups")
-        elif not isinstance(message, OffsetCommit):
-            return
-        if group is None and len(self.groups) >= settings.groups_max:
-            raise GroupMaxSizeReached(f"This node has {settings.groups_max:,} groups")
 
     # Members
 
@@ -424,21 +399,3 @@ class Coordinator:
         if not self.offsets.unstable_partitions(name):
             group.write_away(turn)
             del self.groups[name]
-
-
-def members_in(group: Group | None) -> int:
-    """How many hold a place in a group."""
-    if group is None:
-        return 0
-    return len(group.members) + (len(group.pending) if isinstance(group, ClassicGroup) else 0)
-
-
-def said_bytes(message: JoinGroup | SyncGroup | ConsumerHeartbeat | ShareHeartbeat) -> int:
-    """About what would be kept of a request: its member's longest part, where a leader speaks for all."""
-    names = len(message.member_id) + (len(message.instance or "") if not isinstance(message, ShareHeartbeat) else 0)
-    if isinstance(message, JoinGroup):
-        return names + sum(len(name) + len(metadata) for name, metadata in message.protocols)
-    if isinstance(message, SyncGroup):
-        return names + max((len(assignment) for _, assignment in message.assignments), default=0)
-    names += len(message.rack or "") + sum(len(topic) for topic in message.topics or ())
-    return names + (len(message.regex or "") if isinstance(message, ConsumerHeartbeat) else 0)

@@ -20,9 +20,10 @@ from mainspring.storage.log.coordinator_errors import CoordinatorError, Coordina
 from mainspring.storage.log.errors import InvalidConfig, LogError
 from mainspring.storage.log.groups.catalog import Catalog
 from mainspring.storage.log.groups.configs import overridden
-from mainspring.storage.log.groups.coordinator import Coordinator, Group
+from mainspring.storage.log.groups.coordinator import Coordinator
 from mainspring.storage.log.groups.member import Member
 from mainspring.storage.log.groups.messages import GroupDelete, Offset, OffsetCommit, OffsetFetch, TopicPartition
+from mainspring.storage.log.groups.room import Group
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.groups.shares import Shares
 from mainspring.storage.log.groups.turn import NEVER_MS, Turn

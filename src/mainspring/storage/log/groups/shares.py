@@ -12,21 +12,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
-import msgspec
-
-from mainspring.storage.log.coordinator_errors import InvalidRequest
 from mainspring.storage.log.errors import UnknownPartition
 from mainspring.storage.log.groups.configs import BY_DURATION, duration_ms
 from mainspring.storage.log.groups.dead_letters import bury
 from mainspring.storage.log.groups.errors import (
     GroupMaxSizeReached,
-    InvalidShareSessionEpoch,
     NonEmptyGroup,
-    ShareSessionLimitReached,
-    ShareSessionNotFound,
 )
 from mainspring.storage.log.groups.offered import offered
 from mainspring.storage.log.groups.share_partition import Acquired, SharePartition
+from mainspring.storage.log.groups.share_sessions import Session, Sessions, Slot
 from mainspring.storage.log.internal_topics import SHARE_GROUP_STATE, InternalTopic
 from mainspring.storage.log.record_schemas import SHARE_RECORDS, SHARE_SNAPSHOT, SHARE_UPDATE, Record
 
@@ -35,11 +30,8 @@ if TYPE_CHECKING:
     from mainspring.storage.log.partition import Partition
 
 log = logging.getLogger(__name__)
-OPENS, CLOSES = 0, -1
 PRUNE_RECORDS = 1_000
-EPOCH_MAX = 0x7FFFFFFF
 
-Slot = tuple[UUID, int]
 Key = tuple[str, UUID, int]
 
 
@@ -49,15 +41,6 @@ class Given(NamedTuple):
     slot: Slot
     records: bytes
     acquired: list[Acquired]
-
-
-class Session(msgspec.Struct):
-    """What a member reads, so that it need not say so each time."""
-
-    epoch: int = 1
-    slots: dict[Slot, None] = {}
-    connection: int = -1
-    """Its place in the order of all: what comes by an earlier one is late."""
 
 
 class Shares:
@@ -71,7 +54,7 @@ class Shares:
         )
         self._kept: dict[Key, SharePartition] = {}
         self._snapshots: dict[int, dict[Key, int]] = {}
-        self._sessions: dict[tuple[str, str], Session] = {}
+        self._sessions = Sessions(self._settings.share_sessions_max, self._settings.share_session_partitions_max)
         self._released = asyncio.Event()
         self._opening: asyncio.Task[None] | None = None
         self._stopped = False
@@ -105,36 +88,11 @@ class Shares:
         connection: int = -1,
     ) -> Session:
         """The member's session at this epoch, with what it reads now. Raises where it is at another, or not there."""
-        key = (group, member)
-        found = self._sessions.get(key)
-        if found is not None and -1 < connection < found.connection:
-            raise InvalidShareSessionEpoch("a request of a connection that a later one has replaced")
-        slots = tuple(slots)
-        if len(slots) + (len(found.slots) if found is not None else 0) > self._settings.share_session_partitions_max:
-            raise InvalidRequest(
-                f"A share session has at most {self._settings.share_session_partitions_max:,} partitions"
-            )
-        if epoch == OPENS:
-            if found is None and len(self._sessions) >= self._settings.share_sessions_max:
-                raise ShareSessionLimitReached
-            self._sessions[key] = made = Session(slots=dict.fromkeys(slots), connection=connection)
-            return made
-        if found is None:
-            raise ShareSessionNotFound
-        if epoch == CLOSES:
-            del self._sessions[key]
-            return found
-        if epoch != found.epoch:
-            raise InvalidShareSessionEpoch
-        found.epoch = epoch % EPOCH_MAX + 1
-        found.slots.update(dict.fromkeys(slots))
-        for slot in forgotten:
-            found.slots.pop(slot, None)
-        return found
+        return self._sessions.advance((group, member), epoch, slots, forgotten, connection)
 
     async def leave(self, group: str, member: str) -> None:
         """Gives back all that the member holds."""
-        self._sessions.pop((group, member), None)
+        self._sessions.drop((group, member))
         for key, share in list(self._kept.items()):
             if key[0] == group:
                 share.release(member)
@@ -145,7 +103,7 @@ class Shares:
         another = session is not None and self._sessions.get((group, member)) is not session
         if self._stopped or another:
             return
-        if (group, member) in self._sessions or any(key[0] == group for key in self._kept):
+        if self._sessions.get((group, member)) is not None or any(key[0] == group for key in self._kept):
             self._do_aside(self.leave(group, member), f"leaving {group}")
 
     # Records

@@ -10,7 +10,8 @@ from mainspring.storage.log.errors import LogError
 from mainspring.storage.log.groups.errors import ShareSessionLimitReached
 from mainspring.storage.log.groups.messages import ShareHeartbeat
 from mainspring.storage.log.groups.share_partition import Acknowledge
-from mainspring.storage.log.groups.shares import CLOSES, OPENS, Given, Session
+from mainspring.storage.log.groups.share_sessions import CLOSES, OPENS, Session
+from mainspring.storage.log.groups.shares import Given
 from mainspring.storage.log.kafka.acls import Operation, Resource
 from mainspring.storage.log.kafka.codec import ms
 from mainspring.storage.log.kafka.group_keys import beat_fields, check_group, client_of, groups_of
