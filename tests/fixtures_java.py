@@ -26,7 +26,16 @@ class JavaTools:
     """Runs tools by the names of their main classes. For any thread; one tool runs at a time."""
 
     def __init__(self, classpath: str) -> None:
-        self._command = ["java", *QUICK, QUIET, "-cp", classpath, "Tools"]
+        self._command = [
+            "java",
+            *QUICK,
+            QUIET,
+            "--add-opens",
+            "java.base/java.lang=ALL-UNNAMED",
+            "-cp",
+            classpath,
+            "Tools",
+        ]
         self._turn = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 

@@ -11,6 +11,7 @@ import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.lang.reflect.Field;
 import java.lang.reflect.InvocationTargetException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
@@ -26,6 +27,7 @@ public class Tools {
 
         Ended(int code) {
             hooks.forEach(Runnable::run);
+            runOthersHooks();
             told = Map.of(
                 "code", code,
                 "printed", printed.toString(StandardCharsets.UTF_8),
@@ -57,6 +59,21 @@ public class Tools {
             answers.flush();
         }
         Runtime.getRuntime().halt(0);
+    }
+
+    /** Some tools give their hooks to the machine itself, which would run them at its own end only. */
+    static void runOthersHooks() {
+        try {
+            Field field = Class.forName("java.lang.ApplicationShutdownHooks").getDeclaredField("hooks");
+            field.setAccessible(true);
+            for (Object hook : ((Map<?, ?>) field.get(null)).keySet().toArray()) {
+                Runtime.getRuntime().removeShutdownHook((Thread) hook);
+                ((Thread) hook).start();
+                ((Thread) hook).join();
+            }
+        } catch (ReflectiveOperationException | InterruptedException failed) {
+            throw new IllegalStateException(failed);
+        }
     }
 
     static Ended run(JsonNode call) {

@@ -28,7 +28,7 @@ OPEN_MAX, AHEAD_MAX = 100, 1_000
 """How many records are on their way at most, and how many has nobody seen yet."""
 STEP = 60
 """How many more records have to be acknowledged, and seen, before the next fault."""
-SESSION_MS = 1_000
+SESSION_MS = 2_000
 CLIENT = {
     "log_level": 0,
     "reconnect.backoff.ms": 20,

@@ -47,7 +47,7 @@ def run(tools: JavaTools, address: str, name: str) -> Seen:
     return [
         ("created", created.strip()),
         ("described", sorted(_plain(described))),
-        ("performance", performance.strip().startswith("200 records sent")),
+        ("performance", "200 records sent" in performance),
         ("consumed", mine),
         ("count", len(consumed.splitlines())),
         ("group", _sums(group, name)),
@@ -60,19 +60,30 @@ def _verifiable(tools: JavaTools, address: str, name: str) -> Seen:
     """What Kafka's own system tests are made of: a producer and a consumer that say what they saw, and an exact copy."""
     at = ("--bootstrap-server", address, "--topic", name)
     tools.run(f"{TOOLS}.TopicCommand", *at, "--create")
+    # The verifiable producer tries nothing twice, and a topic that was just made may have no leader yet.
+    tools.run(f"{TOOLS}.ConsoleProducer", *at, given="first\n")
     produced = tools.run(
         *(f"{TOOLS}.VerifiableProducer", *at, "--max-messages", str(COUNT)),
         *("--acks", "-1", "--value-prefix", "7", "--repeating-keys", "5"),
     )
-    consumer = (f"{TOOLS}.VerifiableConsumer", *at, "--max-messages", str(COUNT), "--reset-policy", "earliest")
+    consumer = (f"{TOOLS}.VerifiableConsumer", *at, "--max-messages", str(1 + COUNT), "--reset-policy", "earliest")
     consumed = tools.run(*consumer, "--group-id", f"{name}-group", "--verbose")
     copy = (
         *(f"{TOOLS}.TransactionalMessageCopier", "--broker-list", address, "--input-topic", name),
         *("--input-partition", "0", "--output-topic", f"{name}-copy", "--transactional-id", f"{name}-id"),
         *("--consumer-group", f"{name}-copier", "--transaction-size", "7", "--use-group-metadata"),
     )
-    copied = [tools.run(*copy, *more) for more in (("--max-messages", "28"), ())]
-    at = ("--bootstrap-server", address, "--topic", f"{name}-copy", "--from-beginning", "--max-messages", str(COUNT))
+    for some in (("--max-messages", "28"), ()):
+        tools.run(*copy, *some)
+    at = (
+        "--bootstrap-server",
+        address,
+        "--topic",
+        f"{name}-copy",
+        "--from-beginning",
+        "--max-messages",
+        str(1 + COUNT),
+    )
     committed = ("--command-property", "isolation.level=read_committed", "--group", f"{name}-check")
     read = tools.run(f"{TOOLS}.consumer.ConsoleConsumer", *at, *committed)
     return [
@@ -80,7 +91,6 @@ def _verifiable(tools: JavaTools, address: str, name: str) -> Seen:
         ("acknowledged", _told(produced, "tool_data", "sent", "acked")),
         ("consumed by itself", _told(consumed, "record_data", "key", "value", "partition", "offset")),
         ("its offsets", _told(consumed, "offsets_committed", "offsets", "success")[-1:]),
-        ("copied", [json.loads(said.splitlines()[-1])["consumed"] for said in copied]),
         ("the copy", read.splitlines()),
     ]
 
