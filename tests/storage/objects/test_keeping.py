@@ -330,6 +330,34 @@ async def test_a_page_of_which_little_is_left_is_packed_again(make_store: MakeSt
     assert await bytes_of(objects, "copy of k007") == b"7" * 100
 
 
+async def test_bytes_outlive_their_deletion_for_a_reader_who_was_only_told_where_they_are(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = (await make_store(1, segment_bytes=128 << 10)).objects
+    await objects.create_bucket("box")
+    body = random.Random(1).randbytes(4 * STRIPE_BYTES)
+    await objects.put("box", "k", body)
+    found, go_on, find = asyncio.Event(), asyncio.Event(), objects._find
+
+    async def slow_find(*asked: Any) -> Any:
+        rows = await find(*asked)
+        found.set()
+        await go_on.wait()
+        return rows
+
+    monkeypatch.setattr(objects, "_find", slow_find)
+    reading = asyncio.create_task(bytes_of(objects, "k"))
+    async with asyncio.timeout(60):
+        await found.wait()
+        await objects.delete("box", "k")
+        for _ in range(3):
+            await objects.upkeep.compact()
+        go_on.set()
+        assert await reading == body
+    await objects.upkeep.compact()
+    assert (await objects.upkeep.usage()).stripes == 0
+
+
 async def test_an_object_being_read_outlives_its_deletion_and_compaction(make_store: MakeStore) -> None:
     objects = (await make_store(1, segment_bytes=128 << 10)).objects
     await objects.create_bucket("box")

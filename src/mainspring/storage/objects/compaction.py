@@ -28,7 +28,7 @@ from mainspring.storage.objects.extents import Damage, extent_bytes
 from mainspring.storage.objects.healing import Healing
 from mainspring.storage.objects.model import Piece, pack_pieces, unpack_pieces
 from mainspring.storage.objects.pages import lay_out
-from mainspring.storage.objects.reading import Reader
+from mainspring.storage.objects.reading import Ticket
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.tables import version
 from mainspring.storage.objects.volumes import Disk, Lost
@@ -74,7 +74,7 @@ class Strewn(msgspec.Struct):
     before that was found, and may be reading what was deleted before it was."""
 
     extents: list[tuple[int, int]]
-    readers: WeakSet[Reader] = msgspec.field(default_factory=WeakSet)
+    readers: WeakSet[Ticket] = msgspec.field(default_factory=WeakSet)
 
 
 class Ajar(msgspec.Struct):
@@ -99,7 +99,7 @@ class Compaction:
         self._store = engine.store
         self._database = engine.database
         self._healing = healing
-        self._doomed: list[tuple[Disk, int, WeakSet[Reader]]] = []
+        self._doomed: list[tuple[Disk, int, WeakSet[Ticket]]] = []
         self._strewn: dict[Where, Strewn] = {}
         self._whole: dict[int, tuple[int, int]] = {}
 

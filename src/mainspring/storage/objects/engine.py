@@ -18,7 +18,7 @@ from mainspring.storage.objects.files import IDENTITY, Damaged, Files, Identity,
 from mainspring.storage.objects.intake import Intake
 from mainspring.storage.objects.numbering import Numbers
 from mainspring.storage.objects.pages import Pages
-from mainspring.storage.objects.reading import Reader
+from mainspring.storage.objects.reading import Ticket
 from mainspring.storage.objects.settings import ObjectsSettings
 from mainspring.storage.objects.stripes import StripeStore
 from mainspring.storage.objects.tables import disk as disks
@@ -59,7 +59,7 @@ class Engine:
         self.pages = Pages(self.store, database, self.numbers, settings)
         self.intake = Intake(self.store, settings, self.threads)
         self.random = random
-        self.readers: WeakSet[Reader] = WeakSet()
+        self.readers: WeakSet[Ticket] = WeakSet()
         self._files = files or Files()
 
     async def start(self) -> None:
@@ -96,6 +96,12 @@ class Engine:
         await asyncio.to_thread(self.threads.shutdown)
         for disk in self.store.disks.values():
             await asyncio.to_thread(disk.close)
+
+    def begin_reading(self) -> Ticket:
+        """To be called before looking where bytes lie: what they lie in stays while the ticket does."""
+        ticket = Ticket()
+        self.readers.add(ticket)
+        return ticket
 
     async def look_after_disks(self) -> list[int]:
         """Notices disks that are gone, and adopts directories made anew in their place; gives the ids of the lost."""

@@ -32,6 +32,12 @@ class Span(NamedTuple):
     take: int = 0
 
 
+class Ticket:
+    """Stands for somebody who reads, from before they look where the bytes lie until they have them."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Reader:
     """An object and, by iterating once, its bytes [start, stop) in chunks of at most 1 MiB. `read` gives all at once."""
 
@@ -44,9 +50,10 @@ class Reader:
         start: int,
         stop: int,
         data_key: bytes | None,
-        readers: "WeakSet[Reader]",
+        ticket: Ticket,
+        readers: "WeakSet[Ticket]",
     ) -> None:
-        """`readers` are those for whose sake compaction leaves files where they are."""
+        """`readers`, of whom this is the one with `ticket`, are those for whose sake compaction leaves files where they are."""
         self.object = object
         self.start = start
         self.stop = stop
@@ -55,8 +62,8 @@ class Reader:
         self._stripes = {stripe.id: stripe for stripe in stripes}
         self._whole: dict[int, bytes] = {}
         self._data_key = data_key
+        self._ticket = ticket
         self._readers = readers
-        readers.add(self)
 
     @property
     def length(self) -> int:
@@ -83,7 +90,7 @@ class Reader:
     async def __aiter__(self) -> AsyncIterator[memoryview]:
         cached = b"" if self.length == 0 else self.cached()
         if cached is not None:
-            self._readers.discard(self)
+            self._readers.discard(self._ticket)
             if cached:
                 yield memoryview(cached)
             return
@@ -101,7 +108,7 @@ class Reader:
             if ahead is not None:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
-            self._readers.discard(self)
+            self._readers.discard(self._ticket)
 
     async def _fetch(self, span: Span) -> bytes | memoryview:
         known = self._stripes.get(span.piece.stripe)

@@ -226,6 +226,7 @@ class Objects:
         Raises `NoSuchBucket`, `NoSuchKey`, `NoSuchVersion`, `MethodNotAllowed` (a delete marker by its version),
         `InvalidRange`, `InvalidPartNumber`, `PreconditionFailed`, `NotModified`.
         """
+        ticket = self._engine.begin_reading()
         found = await self._find(bucket, key, version, condition, as_of_us, lookups.read_for_bytes)
         start, stop = resolve_range(found.object, range, part)
         sealed = found.object.sealed
@@ -238,6 +239,7 @@ class Objects:
             start,
             stop,
             data_key,
+            ticket,
             self._engine.readers,
         )
 
