@@ -8,6 +8,9 @@
 
 Programs send, set timers and read clocks through their node and through nothing else, so a seed decides everything: a
 `Violation` names it, and running it again shows the same events. `campaign` runs thousands of seeds on every core.
+
+Code that awaits runs as it is on a `loop.SimulatedLoop`, whose time is virtual and whose threads are chance, over a
+`database.SimulatedDatabase`; `storage.objects` is played like that.
 """
 
 from .campaign import Failure, Outcome, campaign
