@@ -69,6 +69,26 @@ async def test_writes_of_one_turn_of_the_loop_share_one_commit(tmp_path: Path) -
     assert "database_writes_failed_total 0" in text
 
 
+async def test_a_small_group_after_a_large_one_waits_for_half_as_many_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "SIBLINGS_S_MAX", PATIENCE_S)
+    metrics = Metrics()
+    database = await started(tmp_path / "test.db", metrics=metrics)
+    await asyncio.gather(*(database.write(add, f"first {number}") for number in range(8)))
+    writes = []
+    for number in range(4):
+        writes.append(asyncio.create_task(database.write(add, f"second {number}")))
+        for _ in range(20):
+            await asyncio.sleep(0)
+    await asyncio.gather(*writes)
+    text = metrics.exposition().decode()
+    assert "database_group_size_sum 12" in text and "database_group_size_count 2" in text
+    monkeypatch.setattr(sqlite_writer, "SIBLINGS_S_MAX", 0.001)
+    assert await database.write(add, "alone") == "alone"
+    await database.stop()
+
+
 @pytest.mark.parametrize("culprits", [{7}, {0, 19}, {3, 4, 5}])
 async def test_an_interrupt_that_ends_a_groups_transaction_hurts_only_its_cause(
     hurried: SqliteDatabase, culprits: set[int]

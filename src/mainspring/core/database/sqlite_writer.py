@@ -39,6 +39,10 @@ GROUP_JOBS_MAX = 1024
 GROUP_S_MAX = 0.05
 """A group takes no more functions once it has run this long, so that those that have run are answered."""
 
+SIBLINGS_S_MAX = 0.001
+"""How long a group waits that begins with less than half of what the last one had: those who were answered together ask
+again one after the other, and a commit for the first of them alone is nearly as dear as one for all."""
+
 CAREFUL_GROUPS = 64
 """How many groups after a failure are run with savepoints from the start."""
 
@@ -116,6 +120,7 @@ class Writer:
         self._deadline = float("inf")
         self._queue: SimpleQueue[list[Job] | Alone | Stop] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
+        self._last_group = 0
         self._careful_groups = 0
         self._settles_each = False
         self._one_by_one = 0
@@ -168,12 +173,23 @@ class Writer:
         return self._queue.get()
 
     def _gather(self, jobs: list[Job]) -> tuple[list[Job], Alone | Stop | None]:
-        """All jobs that are waiting, and what came after them."""
-        while len(jobs) < GROUP_JOBS_MAX and not self._queue.empty():
-            more = self._queue.get()
+        """All jobs that are waiting, or will be in a moment, and what came after them."""
+        until: float | None = None
+        while len(jobs) < GROUP_JOBS_MAX:
+            wait_s = 0.0
+            if self._queue.empty():
+                if len(jobs) >= self._last_group // 2:
+                    break
+                until = perf_counter() + SIBLINGS_S_MAX if until is None else until
+                wait_s = until - perf_counter()
+            try:
+                more = self._queue.get(timeout=max(0.0, wait_s))
+            except Empty:
+                break
             if not isinstance(more, list):
                 return jobs, more
             jobs += more
+        self._last_group = len(jobs)
         return jobs, None
 
     def _run_jobs(self, jobs: list[Job]) -> None:
