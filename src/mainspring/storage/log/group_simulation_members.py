@@ -372,9 +372,10 @@ class ConsumerMember(GroupMember):
             return  # it comes again with the epoch that its next heartbeat tells
 
     async def leave(self) -> None:
+        self.owned = frozenset()  # given up before anybody is told
         if self.epoch:
             try:
                 await self.tell(ConsumerHeartbeat(group=self.group, member_id=self.member_id, member_epoch=-1))
             except (LogError, Lost):
-                self.owned = frozenset()
-        self.owned, self.epoch = frozenset(), 0
+                self.epoch = 0
+        self.epoch = 0
