@@ -204,10 +204,10 @@ class ConsumerGroup:
 
     def _check_epoch(self, member: ConsumerMember, request: ConsumerHeartbeat) -> None:
         epoch, current = request.member_epoch, member.current
-        if epoch == 0:
-            return
         if -1 < request.connection < member.connection:
             raise FencedMemberEpoch("a heartbeat of a connection that a later one has replaced")
+        if epoch == 0:
+            return
         if epoch == current.epoch:
             return
         # The answer that told the new epoch may have been lost: the epoch before passes, with nothing more than is assigned.
