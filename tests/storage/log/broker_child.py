@@ -1,4 +1,6 @@
-"""A broker in a process of its own, on a socket from its parent: `python -m tests.storage.log.broker_child FOLDER FD`.
+"""A broker in a process of its own, on a socket from its parent: `python -m tests.storage.log.broker_child FOLDER FD [PORT]`.
+
+Clients are told to come to PORT, where something stands between them and the broker.
 
 The socket outlives the process, so a broker that was killed is followed by one at the same address, with no port to lose. On
 SIGTERM it ends as a server does: connections are asked to go away, then everything is written down.
@@ -20,13 +22,14 @@ from mainspring.storage.log.groups.service import Groups
 from mainspring.storage.log.groups.settings import GroupSettings
 from mainspring.storage.log.kafka.broker import Broker
 from mainspring.storage.log.kafka.listener import Listener
+from mainspring.storage.log.kafka.settings import KafkaSettings
 from mainspring.storage.log.transactions import Transactions
 
 SESSION_MS_MIN = 500
 """A test does not wait for sessions as long as people let them last."""
 
 
-async def serve(folder: Path, handle: int) -> None:
+async def serve(folder: Path, handle: int, port: int) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     clock = SystemClock()
@@ -36,7 +39,8 @@ async def serve(folder: Path, handle: int) -> None:
     transactions = Transactions(engine, groups, clock)
     await groups.start()
     await transactions.start()
-    broker = Broker(engine, clock, folder / "door.json", groups=groups, transactions=transactions)
+    settings = KafkaSettings(advertised_port=port)
+    broker = Broker(engine, clock, folder / "door.json", settings=settings, groups=groups, transactions=transactions)
     listener = Listener(broker)
 
     async def build(_: str) -> ProtocolFactory:
@@ -52,4 +56,4 @@ async def serve(folder: Path, handle: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0))

@@ -1,4 +1,4 @@
-"""A broker that is restarted, killed or paused while clients write and read: nothing is lost, doubled or out of order.
+"""A broker that is restarted, killed, paused or cut off while clients write and read: nothing is lost, doubled or out of order.
 
 The histories are checked partition by partition: what the producer was told, what lies in the log, and what a group saw.
 """
@@ -16,6 +16,7 @@ import pytest
 
 from tests.needs import need_module
 
+from .line import Line
 from .undying import UndyingBroker
 
 need_module("confluent_kafka")
@@ -143,8 +144,15 @@ class Member(threading.Thread):
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[UndyingBroker]:
-    made = UndyingBroker(tmp_path)
+def line() -> Iterator[Line]:
+    made = Line()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def broker(tmp_path: Path, line: Line) -> Iterator[UndyingBroker]:
+    made = UndyingBroker(tmp_path, line=line)
     yield made
     made.stop()
 
@@ -171,20 +179,20 @@ def everything(address: str) -> tuple[dict[int, list[tuple[int, int]]], dict[int
     return found, committed
 
 
-def restart(broker: UndyingBroker, writer: Writer) -> None:
+def restart(broker: UndyingBroker, writer: Writer, line: Line) -> None:
     ended = broker.deaths
     broker.send(signal.SIGTERM)
     wait_for(lambda: broker.deaths > ended, "the broker does not end")
     assert broker.exits[-1] == 0
 
 
-def kill(broker: UndyingBroker, writer: Writer) -> None:
+def kill(broker: UndyingBroker, writer: Writer, line: Line) -> None:
     ended = broker.deaths
     broker.send(signal.SIGKILL)
     wait_for(lambda: broker.deaths > ended, "the broker is not dead")
 
 
-def pause(broker: UndyingBroker, writer: Writer) -> None:
+def pause(broker: UndyingBroker, writer: Writer, line: Line) -> None:
     """For longer than a session lasts: until the producer has lost its patience, which is as long."""
     broker.send(signal.SIGSTOP)
     errors = writer.errors
@@ -192,18 +200,39 @@ def pause(broker: UndyingBroker, writer: Writer) -> None:
     broker.send(signal.SIGCONT)
 
 
+def cut_answers(broker: UndyingBroker, writer: Writer, line: Line) -> None:
+    """The broker does what it is asked, and nobody hears of it: everything is asked again, on new connections too."""
+    cut(line.to_clients, writer)
+
+
+def cut_requests(broker: UndyingBroker, writer: Writer, line: Line) -> None:
+    """What was asked arrives when those who asked have long gone, after they have asked again."""
+    cut(line.to_broker, writer)
+
+
+def cut(direction: threading.Event, writer: Writer) -> None:
+    errors = writer.errors
+    direction.clear()
+    wait_for(lambda: writer.errors > errors, "the producer does not notice")
+    direction.set()
+
+
 @pytest.mark.parametrize(
     ("fault", "times"),
     [
         (restart, 2),
         (pause, 1),
+        (cut_answers, 1),
+        pytest.param(cut_requests, 1, marks=pytest.mark.slow),
+        pytest.param(cut_answers, 5, marks=pytest.mark.slow),
+        pytest.param(cut_requests, 5, marks=pytest.mark.slow),
         pytest.param(kill, 5, marks=pytest.mark.slow),
         pytest.param(pause, 5, marks=pytest.mark.slow),
         pytest.param(restart, 10, marks=pytest.mark.slow),
     ],
 )
 def test_nothing_is_lost_doubled_or_reordered_while_a_broker_under_load_meets_a(
-    broker: UndyingBroker, fault: Callable[[UndyingBroker, Writer], None], times: int
+    broker: UndyingBroker, line: Line, fault: Callable[[UndyingBroker, Writer, Line], None], times: int
 ) -> None:
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.cimpl import NewTopic
@@ -224,7 +253,7 @@ def test_nothing_is_lost_doubled_or_reordered_while_a_broker_under_load_meets_a(
             for count in (lambda: writer.count, lambda: len(seen())):
                 enough = count() + STEP
                 wait_for(lambda count=count, enough=enough: count() >= enough, "nothing goes on")
-            fault(broker, writer)
+            fault(broker, writer, line)
         for count in (lambda: writer.count, lambda: len(seen())):
             enough = count() + STEP
             wait_for(lambda count=count, enough=enough: count() >= enough, "nothing goes on after the last fault")

@@ -14,16 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mainspring.core.crash import VARIABLE
+from tests.storage.log.line import Line
 
 
 class UndyingBroker:
-    """One process after the other, the next as soon as one has died. Each of `crashes` is where one of the first dies."""
+    """One process after the other, the next as soon as one has died. Each of `crashes` is where one of the first dies.
 
-    def __init__(self, folder: Path, crashes: Sequence[str] = ()) -> None:
+    With a `line` clients come over it, at `address`.
+    """
+
+    def __init__(self, folder: Path, crashes: Sequence[str] = (), line: Line | None = None) -> None:
         self._folder = folder
         self._crashes = list(crashes)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        port = self._socket.getsockname()[1]
+        self._advertised = () if line is None else (str(line.open(port)),)
+        self.address = f"127.0.0.1:{port if line is None else line.port}"
         self.exits: list[int] = []
         """How each process before the one that runs has ended."""
         self._stopping = False
@@ -50,7 +56,14 @@ class UndyingBroker:
         if self._crashes:
             environment[VARIABLE] = self._crashes.pop(0)
         handle = self._socket.fileno()
-        command = [sys.executable, "-m", "tests.storage.log.broker_child", str(self._folder), str(handle)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.storage.log.broker_child",
+            str(self._folder),
+            str(handle),
+            *self._advertised,
+        ]
         return subprocess.Popen(command, env=environment, pass_fds=[handle])
 
     def _follow(self) -> None:
