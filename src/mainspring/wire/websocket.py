@@ -111,6 +111,31 @@ class Socket(ABC):
             raise SocketClosed(INVALID_DATA, str(error)) from None
 
 
+class Watchers:
+    """Bounds how many watch something at once. Each system has a kind of its own, and one of it in an application."""
+
+    def __init__(self, most: int = 64) -> None:
+        self._most = most
+        self.count = 0
+
+    async def admit(self, socket: Socket) -> bool:
+        """As `enter`; who finds no room is told to come later."""
+        if self.enter():
+            return True
+        await socket.close(TRY_LATER, "too many are watching")
+        return False
+
+    def enter(self) -> bool:
+        """Whether there was room for one more, who must `leave`."""
+        if self.count >= self._most:
+            return False
+        self.count += 1
+        return True
+
+    def leave(self) -> None:
+        self.count -= 1
+
+
 @contextlib.asynccontextmanager
 async def open_channel(
     channel: Channel, limits: Limits | None = None, *, subprotocol: str | None = None

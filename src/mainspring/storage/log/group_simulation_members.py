@@ -4,6 +4,7 @@ A member owns what it was told until its session, counted from when it sent the 
 again on a new connection where no answer came, gives up where it is refused, and now and then it dies, pauses or leaves.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
@@ -94,7 +95,7 @@ class World(SimulatedBroker):
         return self.engine.partition("in", index).high_watermark
 
 
-class GroupMember:
+class GroupMember(ABC):
     """What members of all kinds have in common."""
 
     group = ""
@@ -107,9 +108,9 @@ class GroupMember:
         self.owned: frozenset[int] = frozenset()
         self.begin()
 
+    @abstractmethod
     def begin(self) -> None:
         """As a process that has just started."""
-        raise NotImplementedError
 
     async def run(self) -> None:
         """Until the world ends; what it is refused makes it begin anew."""
@@ -122,11 +123,13 @@ class GroupMember:
             await world.clock.sleep(world.random.uniform(0.05, 0.4))
         await self.leave()
 
+    @abstractmethod
     async def live(self) -> None:
-        raise NotImplementedError
+        """Joins, and goes on until something is refused or the world ends."""
 
+    @abstractmethod
     async def leave(self) -> None:
-        raise NotImplementedError
+        """Says good-bye, where it has joined."""
 
     def give_up(self) -> None:
         self.owned = frozenset()

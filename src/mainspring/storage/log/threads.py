@@ -7,6 +7,7 @@ the interpreter from the loop each time, and commits one append where it could h
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +26,7 @@ HAND_OVER_BYTES = 64 << 10
 """What is larger is worth a turn of the thread by itself: the loop then goes on while it is written."""
 
 
-class _Queued(Writer):
+class _Queued(Writer, ABC):
     """A writer that is given things on the event loop and takes them over together."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -57,9 +58,9 @@ class _Queued(Writer):
         if given:
             self._take(given)
 
+    @abstractmethod
     def _take(self, items: deque[Appending | Job]) -> None:
         """Does these after all that were taken before."""
-        raise NotImplementedError
 
 
 class ThreadedWriter(_Queued):

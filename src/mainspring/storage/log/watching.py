@@ -20,6 +20,7 @@ from mainspring.storage.log.service import Log
 from mainspring.storage.log.topics import Topic
 from mainspring.storage.log.views import RecordView, cut_view
 from mainspring.storage.log.where import Filter
+from mainspring.wire import websocket
 from mainspring.wire.websocket import Limits, open_channel
 
 EVERY_S = 0.1
@@ -31,8 +32,6 @@ UNSENT_BYTES_MAX = 16 << 20
 BEHIND_MAX = 2_000
 LOOKED_AT_MAX = 5_000
 """Records of a partition that are held against the filter for one message."""
-
-_TRY_LATER = 1013
 
 
 class TailView(msgspec.Struct):
@@ -46,21 +45,8 @@ class TailView(msgspec.Struct):
     next: dict[str, int]
 
 
-class Watchers:
-    """Bounds how many watch at once; one for each application."""
-
-    def __init__(self, most: int = 64) -> None:
-        self._most = most
-        self.count = 0
-
-    def enter(self) -> bool:
-        if self.count >= self._most:
-            return False
-        self.count += 1
-        return True
-
-    def leave(self) -> None:
-        self.count -= 1
+class Watchers(websocket.Watchers):
+    """Those of topics."""
 
 
 class Tail:
@@ -153,8 +139,7 @@ async def watch(channel: Channel, log: Log, tail: Tail, watchers: Watchers) -> N
     """Serves one watcher until it leaves or the topic is deleted. The first message tells where it stands."""
     try:
         async with open_channel(channel, Limits(unsent_bytes_max=UNSENT_BYTES_MAX)) as socket:
-            if not watchers.enter():
-                await socket.close(_TRY_LATER, "too many are watching")
+            if not await watchers.admit(socket):
                 return
             try:
                 socket.send_json(TailView([], 0, tail.places()))

@@ -15,15 +15,13 @@ from mainspring.core.http import Channel
 from mainspring.core.outbox import OutboxLog, transactions
 from mainspring.core.ports import Database, Record
 from mainspring.storage.objects import events
+from mainspring.wire import websocket
 from mainspring.wire.websocket import Limits, open_channel
 
 EVERY_S = 0.1
 MESSAGE_EVENTS_MAX = 200
 UNSENT_BYTES_MAX = 4 << 20
 """Room for one message: the next is made when this one is sent."""
-WATCHERS_MAX = 64
-
-_TRY_LATER = 1013
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -45,21 +43,8 @@ class Heard(msgspec.Struct, frozen=True):
     missed: bool
 
 
-class Watchers:
-    """Bounds how many watch at once; one for each application."""
-
-    def __init__(self, most: int = WATCHERS_MAX) -> None:
-        self._most = most
-        self.count = 0
-
-    def enter(self) -> bool:
-        if self.count >= self._most:
-            return False
-        self.count += 1
-        return True
-
-    def leave(self) -> None:
-        self.count -= 1
+class Watchers(websocket.Watchers):
+    """Those of buckets."""
 
 
 async def watch(
@@ -79,8 +64,7 @@ async def watch(
     news, stop_following = log.follow(topics)
     try:
         async with open_channel(channel, Limits(unsent_bytes_max=UNSENT_BYTES_MAX)) as socket:
-            if not watchers.enter():
-                await socket.close(_TRY_LATER, "too many are watching")
+            if not await watchers.admit(socket):
                 return
             try:
                 place = (await database.read(transactions.mark)).after if after is None else after
