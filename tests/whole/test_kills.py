@@ -212,7 +212,7 @@ def play(start_server: StartServer, rounds: int) -> None:
     ledger.check("paste", pastes(server), set(ledger.states["paste"]), [])
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_what_was_acknowledged_survives_kill_9_and_nothing_is_half_done_or_done_twice(
     start_server: StartServer, rounds: int
 ) -> None:
