@@ -114,16 +114,17 @@ async def test_sequences_count_and_an_idempotency_key_counts_once(app: App) -> N
     problem(other, 422, "core/idempotency-key-reused")
 
 
-@pytest.mark.parametrize("count", [0, -1, 10_001, "ten", "5", 1.5, None, True, [], {}, 10**30])
-async def test_a_count_that_is_none_is_a_bad_count(app: App, count: Any) -> None:
-    answer = await call(app, "POST", "/api/ids", json={"kind": "ulid", "count": count})
-    assert problem(answer, 422, "ids/bad-count")["maximum"] == 10_000
+async def test_a_count_that_is_none_is_a_bad_count(app: App) -> None:
+    for count in (0, -1, 10_001, "ten", "5", 1.5, None, True, [], {}, 10**30):
+        answer = await call(app, "POST", "/api/ids", json={"kind": "ulid", "count": count})
+        assert problem(answer, 422, "ids/bad-count")["maximum"] == 10_000, count
 
 
-@pytest.mark.parametrize(("path", "most"), [("block", 1_000_000), ("sequences/invoice", 1_000_000)])
-async def test_every_count_has_its_limit(app: App, path: str, most: int) -> None:
-    for count in (0, -5, most + 1, "x"):
-        problem(await call(app, "POST", f"/api/ids/{path}", json={"count": count}), 422, "ids/bad-count")
+async def test_every_count_has_its_limit(app: App) -> None:
+    for path in ("block", "sequences/invoice"):
+        for count in (0, -5, 1_000_001, "x"):
+            answer = await call(app, "POST", f"/api/ids/{path}", json={"count": count})
+            assert problem(answer, 422, "ids/bad-count")["maximum"] == 1_000_000, (path, count)
 
 
 async def test_an_unknown_kind_is_answered_with_the_list_of_kinds(app: App) -> None:
@@ -134,38 +135,38 @@ async def test_an_unknown_kind_is_answered_with_the_list_of_kinds(app: App) -> N
     assert problem(answer, 422, "ids/unknown-kind")["kinds"] == list(LAYOUTS)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a" * 65,
-        "a" * 5_000,
-        "zzzzzzzzzzz",
-        "lYGhA16ahyg",
-        "18446744073709551616",
-        "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
-        "0ABCDEFGHJKMNX",
-        "%00",
-        "%20",
-        "%C3%A4",
-        "a%2Fb",
-        "-",
-        "user_8zzzzzzzzzzzzzzzzzzzzzzzzz",
-        "..%2F..",
-    ],
-)
-async def test_a_text_that_is_no_id_is_not_found(app: App, text: str) -> None:
-    problem(await call(app, "GET", f"/api/ids/{text}"), 404, "ids/not-an-id")
+NO_IDS = [
+    "a" * 65,
+    "a" * 5_000,
+    "zzzzzzzzzzz",
+    "lYGhA16ahyg",
+    "18446744073709551616",
+    "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+    "0ABCDEFGHJKMNX",
+    "%00",
+    "%20",
+    "%C3%A4",
+    "a%2Fb",
+    "-",
+    "user_8zzzzzzzzzzzzzzzzzzzzzzzzz",
+    "..%2F..",
+]
 
 
-@pytest.mark.parametrize("prefix", ["_a", "a_", "A", "1", "a" * 64, "a" * 100_000, "ä"])
-async def test_a_prefix_that_typeid_does_not_know_is_refused(app: App, prefix: str) -> None:
-    answer = await call(app, "POST", "/api/ids", json={"kind": "typeid", "prefix": prefix})
-    problem(answer, 422, "ids/bad-prefix")
+async def test_a_text_that_is_no_id_is_not_found(app: App) -> None:
+    for text in NO_IDS:
+        problem(await call(app, "GET", f"/api/ids/{text}"), 404, "ids/not-an-id")
 
 
-@pytest.mark.parametrize("name", ["UPPER", "a" * 101, "%20", "%C3%A4", "a%2Fb"])
-async def test_a_sequence_name_that_is_none_is_refused(app: App, name: str) -> None:
-    problem(await call(app, "POST", f"/api/ids/sequences/{name}", json={}), 422, "ids/bad-name")
+async def test_a_prefix_that_typeid_does_not_know_is_refused(app: App) -> None:
+    for prefix in ("_a", "a_", "A", "1", "a" * 64, "a" * 100_000, "ä"):
+        answer = await call(app, "POST", "/api/ids", json={"kind": "typeid", "prefix": prefix})
+        problem(answer, 422, "ids/bad-prefix")
+
+
+async def test_a_sequence_name_that_is_none_is_refused(app: App) -> None:
+    for name in ("UPPER", "a" * 101, "%20", "%C3%A4", "a%2Fb"):
+        problem(await call(app, "POST", f"/api/ids/sequences/{name}", json={}), 422, "ids/bad-name")
 
 
 async def test_a_sequence_that_is_gapless_is_not_counted_from_outside(app: App, ids: Ids, line: Any) -> None:
