@@ -233,6 +233,22 @@ async def test_an_id_tells_which_process_minted_it_even_after_its_worker_has_cha
     assert await second.minted_by(parse(LAYOUTS["mainspring"].join(5, 900, 0))) is None
 
 
+async def test_a_number_that_nobody_can_have_minted_is_nobodys(make_ids: MakeIds, clock: WatchedClock) -> None:
+    ids = await make_ids(holder="alpha/1")
+    layout = LAYOUTS["mainspring"]
+    tick, worker, _ = layout.split(ids.next())
+    for beyond in (5, tick - 60_000, tick + ids.settings.reserve_ms + 1, layout.tick_max):
+        assert await ids.minted_by(parse(layout.join(beyond, worker, 0))) is None, beyond
+    assert await ids.minted_by(parse(layout.join(tick, worker, 0))) == ("alpha/1", 1)
+    last = ids.next()
+    await ids.stop()
+    await clock.advance(0.002)
+    heir = await make_ids(holder="beta/2")
+    assert heir.worker == worker
+    assert await heir.minted_by(parse(last)) == ("alpha/1", 1)
+    assert await heir.minted_by(parse(heir.next())) == ("beta/2", 2)
+
+
 async def test_other_layouts_mint_in_the_same_range(make_ids: MakeIds, line: Line, clock: WatchedClock) -> None:
     ids = await make_ids()
     for name in LAYOUTS:

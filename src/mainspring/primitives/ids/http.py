@@ -104,7 +104,7 @@ class HolderView(msgspec.Struct, frozen=True):
 class IdView(msgspec.Struct, frozen=True):
     """An id taken apart. `time` is null where the kind has none or the year is past 9999; `time_us` is always exact.
 
-    `minted_by` is the process of this deployment that minted it, where that is known.
+    `minted_by` is the one process of this deployment that can have minted it, null where none can.
     """
 
     kind: str

@@ -193,7 +193,7 @@ class Ids:
         return await self._database.read(workers.all_workers)
 
     async def minted_by(self, one: Id) -> tuple[str, int] | None:
-        """(holder, fence) of the process that minted an id of this deployment's layout; None where it is not known."""
+        """(holder, fence) of the one process that can have minted an id of this deployment's layout; None where none can."""
         if one.kind != self.settings.layout or one.worker is None or one.at_us is None:
             return None
         return await self._database.read(workers.holder_of, one.worker, one.at_us // 1000)

@@ -8,6 +8,7 @@ from mainspring.core.ports import Connection
 
 from . import lease as rules
 from .lease import Granted, Lost, NoneLeft, Release, Renew, Renewed, Take, Terms, Worker
+from .minter import DRIFT_MS_MAX
 from .tables import holders, workers
 
 HOLDERS_KEPT = 64
@@ -51,7 +52,13 @@ _REMEMBER = insert(holders)
 _FORGET = delete(holders).where(holders.c.worker == bindparam("worker_is"), holders.c.fence <= bindparam("fence_to"))
 _WHO = (
     select(holders.c.holder, holders.c.fence)
-    .where(holders.c.worker == bindparam("worker_is"), holders.c.low_ms < bindparam("at"))
+    .join(workers, workers.c.worker == holders.c.worker)
+    .where(
+        holders.c.worker == bindparam("worker_is"),
+        holders.c.low_ms < bindparam("at"),
+        # Past this nobody can have minted yet: such a number was made up, or is another deployment's.
+        workers.c.reserved_ms >= bindparam("at"),
+    )
     .order_by(holders.c.fence.desc())
     .limit(1)
 )
@@ -86,9 +93,10 @@ def take(connection: Connection, asked: Take, terms: Terms) -> Granted | NoneLef
     )
     if after.fence > HOLDERS_KEPT:
         connection.execute(_FORGET, {"worker_is": after.worker, "fence_to": after.fence - HOLDERS_KEPT})
+    # The first holder of a worker may mint all of the past, and does not: only what its clock shows from now on.
+    low_ms = granted.low_ms or asked.now_ms - DRIFT_MS_MAX
     connection.execute(
-        _REMEMBER,
-        {"worker": after.worker, "fence": after.fence, "holder": asked.holder, "low_ms": granted.low_ms},
+        _REMEMBER, {"worker": after.worker, "fence": after.fence, "holder": asked.holder, "low_ms": low_ms}
     )
     return granted
 
@@ -115,6 +123,6 @@ def release(connection: Connection, asked: Release) -> None:
 
 
 def holder_of(connection: Connection, worker: int, at_ms: int) -> tuple[str, int] | None:
-    """(holder, fence) of the process that could mint this millisecond of this worker; None where it is not known."""
+    """(holder, fence) of the one process that can have minted in this millisecond of this worker; None where none can."""
     found = connection.execute(_WHO, {"worker_is": worker, "at": at_ms}).first()
     return (found[0], found[1]) if found else None
