@@ -218,6 +218,19 @@ async def test_private_ones_are_there_for_their_owner_only(pastes: Pastes) -> No
     await pastes.comment(talk, talk, tuple(cipher()), ct, ALICE)  # type: ignore[arg-type]
 
 
+async def test_credentials_without_the_scope_are_a_strangers_although_they_are_the_owners(pastes: Pastes) -> None:
+    hidden, shown = await new(pastes, visibility="private"), await new(pastes)
+    narrow, reading = (msgspec.structs.replace(ALICE, scopes=frozenset({scope})) for scope in ("ids:*", "links:read"))
+    for ask in (pastes.find, pastes.read, pastes.reveal, pastes.versions):
+        with pytest.raises(UnknownPaste):
+            await ask(hidden, by=narrow)
+        await ask(hidden, by=reading)
+    for by in (narrow, reading):
+        for change in (pastes.delete(shown, by), pastes.edit(shown, PasteEdit(title="x"), by)):
+            with pytest.raises(Forbidden):
+                await change
+
+
 async def test_only_public_ones_are_listed_for_everybody(pastes: Pastes) -> None:
     made = {name: await new(pastes, visibility=name) for name in ("public", "unlisted", "private")}
     assert [found.id for found, _ in await pastes.public(None, 10)] == [made["public"]]

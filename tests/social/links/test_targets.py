@@ -98,8 +98,15 @@ def test_private_places_are_refused_however_they_are_spelt(host: str) -> None:
 
 
 def test_our_own_domains_are_refused() -> None:
-    own = {"short.example", "127.0.0.1:8410"}
-    for url in ("https://short.example/x", "http://SHORT.example:80/x", "http://127.0.0.1:8410/x"):
+    own = {"short.example", "127.0.0.1:8410", "[::1]:8410"}
+    for url in (
+        "https://short.example/x",
+        "http://SHORT.example:80/x",
+        "http://127.0.0.1:8410/x",
+        "https://short.example./x",
+        "https://user@short.example.:443/x",
+        "http://[::1]:8410/x",
+    ):
         with pytest.raises(targets.WouldLoop):
             checked(url, schemes=WEB, own=own, private=True)
     assert checked("http://127.0.0.1:9000/x", schemes=WEB, own=own, private=True)

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from mainspring.core.accounts.model import ONE_CLICK
+from mainspring.core.config import Config
 from mainspring.core.ports import Database
 from mainspring.social.links import Links, LinksSettings
 from tests.asgi import Called
@@ -169,6 +171,31 @@ async def test_without_credentials_one_is_asked_to_log_in_unless_anybody_may(sta
 async def test_a_name_and_a_token_as_its_password_will_do(listener: Listener) -> None:
     asked = urlencode({"format": "json", "action": "version", "username": "owner", "password": listener.key})
     assert (await listener.visit(f"/yourls-api.php?{asked}")).json() == {"version": "1.9.2"}
+
+
+async def test_a_token_without_the_scope_reads_nothing(listener: Listener) -> None:
+    """Though the links are those of its own account."""
+    await listener.api("POST", "/links", json={"url": URL, "alias": "mine"})
+    other = (await listener.accounts.create_token(ONE_CLICK, "for ids", ["ids:*"])).secret
+    reader = (await listener.accounts.create_token(ONE_CLICK, "for reading", ["links:read"])).secret
+    for action in ("expand", "url-stats", "stats", "db-stats"):
+        assert (await ask(listener, action=action, shorturl="mine", signature=other)).status == 403
+        assert (await ask(listener, action=action, shorturl="mine", signature=reader)).status == 200
+    for signature in (other, reader):
+        assert (await ask(listener, action="shorturl", url=URL, signature=signature)).status == 403
+
+
+async def test_behind_a_trusted_proxy_each_visitor_has_a_limit_of_their_own(start: Start, database: Database) -> None:
+    links = await start(
+        settings=LinksSettings(anonymous=True, anonymous_per_minute=1), config=Config(trusted_proxies=["127.0.0.0/8"])
+    )
+    async with listening(database, links) as listener:
+
+        async def shorten(visitor: str) -> int:
+            asked = urlencode({"format": "json", "action": "shorturl", "url": URL})
+            return (await listener.visit(f"/yourls-api.php?{asked}", headers={"x-forwarded-for": visitor})).status
+
+        assert [await shorten(one) for one in ("198.51.100.1", "198.51.100.1", "198.51.100.2")] == [200, 429, 200]
 
 
 async def test_odd_questions_get_answers(listener: Listener) -> None:

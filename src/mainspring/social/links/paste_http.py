@@ -275,7 +275,6 @@ async def download_file(id: str, name: str, caller: Caller, pastes: Pastes) -> R
 
 @routes.delete("/pastes/{id}/files/{name}", status=204, problems=[UnknownPaste, Forbidden])
 async def detach_file(id: str, name: str, caller: Caller, pastes: Pastes) -> None:
-    """Takes a file off one's own paste again."""
     """Takes a file off one's own paste."""
     await pastes.detach(id, name, caller)
 

@@ -308,7 +308,7 @@ class Pastes:
         if token is not None:
             if not is_delete_token(self._key, id, token):
                 raise WrongToken
-        elif not owns(found, by):
+        elif not owns(found, by, "links:write"):
             if found.visibility == "private":
                 raise UnknownPaste
             raise Forbidden("Only its owner, or who has its delete token, can delete it")
@@ -343,7 +343,7 @@ class Pastes:
 
     async def _own(self, id: str, by: Caller) -> Found:
         found, version = await self.find(id, by)
-        if not owns(found, by):
+        if not owns(found, by, "links:write"):
             raise Forbidden("Only its owner can change it")
         return found, version
 
@@ -412,9 +412,9 @@ class Pastes:
             await self.clock.sleep(1)
 
 
-def owns(found: Paste, by: Caller) -> bool:
-    """Whether `by` may do with a paste what its owner may."""
-    return by.may(ADMIN) or (found.owner is not None and found.owner == by.account_id)
+def owns(found: Paste, by: Caller, scope: str = "links:read") -> bool:
+    """Whether `by` may do with a paste what its owner may, with credentials that have `scope`."""
+    return by.may(ADMIN) or (found.owner is not None and found.owner == by.account_id and by.may(scope))
 
 
 def _create(connection: Connection, draft: Paste, version: Version, body: bytes) -> Made:

@@ -86,8 +86,10 @@ def examined(url: str, schemes: Collection[str], own: Collection[str], private: 
         target = f"{scheme}:{encoded(rest)}"
     else:
         host = _ascii_host(host)
-        authority = (f"[{host}]" if ":" in host else host) + (f":{port}" if port is not None else "")
-        if authority in own or host in own:
+        name, behind = f"[{host}]" if ":" in host else host, "" if port is None else f":{port}"
+        authority = name + behind
+        bare = name.rstrip(".")  # with a final dot it is the same name
+        if bare in own or bare + behind in own:
             raise WouldLoop(f"{authority} is one of this server's own hosts", pointer="/url")
         if not private and is_private(host):
             raise PrivateTarget(f"{host} is not on the public internet", pointer="/url")

@@ -64,6 +64,7 @@ class Yourls:
             if action is None:
                 answer = {"errorCode": 400, "message": 'Unknown or missing "action" parameter'}
             else:
+                _must_be_allowed(by, asked["action"])
                 answer = await action(asked, by, request)
         except Unauthenticated:
             answer = {"errorCode": 403, "message": "Please log in"}
@@ -85,7 +86,7 @@ class Yourls:
             return {"status": "fail", "code": "error:nourl", "message": "Missing or malformed URL", "errorCode": 400}
         new = NewLink(url=url, alias=keyword or None, title=asked.get("title", "")[:300], find_if_exists=not keyword)
         try:
-            link, is_new = await self._links.add_or_find(new, by, address=request.client[0])
+            link, is_new = await self._links.add_or_find(new, by, address=self._address(request))
         except (AliasTaken, InvalidAlias):
             message = f"Short URL {keyword} already exists in database or is reserved"
             return {"status": "fail", "code": "error:keyword", "message": message, "statusCode": 200}
@@ -173,6 +174,10 @@ class Yourls:
                 raise
             return found
 
+    def _address(self, request: Request) -> str:
+        """The visitor's, also behind a trusted proxy."""
+        return self._links.proxies.client(request.client[0], request.header("x-forwarded-for") or "")
+
     async def _signed(self, asked: Mapping[str, str]) -> Caller:
         """The account whose secret signed this moment, as `hash(timestamp + secret)` or the other way round."""
         kind, moment = asked.get("hash", "md5"), asked["timestamp"]
@@ -203,6 +208,12 @@ class Yourls:
         short_url, at = self._links.domains.short_url(link), _date(link.created_us)
         shown = {"shorturl": short_url, "url": link.target, "title": link.title, "timestamp": at, "ip": ""}
         return {**shown, "clicks": str(clicks)}
+
+
+def _must_be_allowed(by: Caller, action: str) -> None:
+    """Reading takes the scope that it takes everywhere; whether `by` may shorten is asked where links are made."""
+    if action not in ("shorturl", "version") and not by.may("links:read"):
+        raise Unauthenticated
 
 
 def _failure(problem: Problem) -> dict[str, Any]:
