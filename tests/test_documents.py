@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from mainspring.cli import COMMANDS
 from mainspring.cli.systems import readme_table
 from mainspring.core.manifest import manifests
 from tests.needs import REPOSITORY, missing, need_program
@@ -46,18 +45,6 @@ def test_a_folders_readme_says_what_it_promises_and_its_level(name: str) -> None
     text = (manifests()[name].folder / "README.md").read_text().lower()
     for word in ("promise", "limit", "thousand"):
         assert word in text, f"{name}'s README says nothing of {word}"
-
-
-def test_every_command_has_help_with_an_example() -> None:
-    from click.testing import CliRunner
-
-    from mainspring.cli import cli
-
-    for name in COMMANDS:
-        if name == "test":  # its arguments, `--help` too, are pytest's
-            continue
-        shown = CliRunner().invoke(cli, [name, "--help"]).output
-        assert "Usage" in shown, f"{name}: {shown}"
 
 
 def test_nothing_in_the_repository_names_a_machine_or_a_registry() -> None:

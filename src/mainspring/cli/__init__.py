@@ -42,6 +42,15 @@ class Lazy(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from mainspring.core.manifest import nearest
+
+            ctx.fail(f"there is no command {args[0]!r}{nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -57,6 +66,8 @@ def cli() -> None:
     mainspring up links               start one system and what it uses
     mainspring token create links     a token for its API
     mainspring COMMAND --help         options and examples
+
+    Exit codes: 0 done, 1 failed (the text on stderr says why), 2 wrong usage, 130 interrupted.
     """
 
 

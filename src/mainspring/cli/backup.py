@@ -50,7 +50,10 @@ def backup(target: Path, data: str | None, config_file: Path | None, settings: t
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @with_config
 @click.option("--force", is_flag=True, help="Replace what is in the data folder.")
-def restore(source: Path, data: str | None, config_file: Path | None, settings: tuple[str, ...], force: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what was restored as JSON.")
+def restore(
+    source: Path, data: str | None, config_file: Path | None, settings: tuple[str, ...], force: bool, as_json: bool
+) -> None:
     """Put the backup SOURCE into an empty data folder (and, where `database` is set, an empty PostgreSQL; and, where
     `log.directories` is, into the first of these).
 
@@ -69,4 +72,7 @@ def restore(source: Path, data: str | None, config_file: Path | None, settings: 
         manifest = asyncio.run(put_back(source, Path(config.data), **where, prepare=prepare_all, force=force))
     except BackupError as error:
         raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(json.dumps({"files": len(manifest.files), "created_at": manifest.created_at, "data": config.data}))
+        return
     click.echo(f"restored {len(manifest.files)} files of {manifest.created_at} into {config.data}")

@@ -35,7 +35,12 @@ def test(arguments: tuple[str, ...]) -> None:
 @click.command()
 @click.option("--fix", is_flag=True, help="Let the formatter and the linter mend what they can.")
 def check(fix: bool) -> None:
-    """Run formatter, linter, strict type checker and import contracts; the first failure's exit code is 1."""
+    """Run formatter, linter, strict type checker and import contracts. Exit code 1 where one of them fails.
+
+    \b
+    mainspring check
+    mainspring check --fix
+    """
     root = _root()
     tools = [
         ["ruff", "format", *([] if fix else ["--check"]), "."],
@@ -67,7 +72,12 @@ LOCKS = {
 @click.command()
 @click.option("--upgrade", is_flag=True, help="Take the newest versions instead of keeping the pinned ones.")
 def lock(upgrade: bool) -> None:
-    """Pin versions and hashes of what a run, development and a build need, without any index address."""
+    """Pin versions and hashes of what a run, development and a build need, without any index address.
+
+    \b
+    mainspring lock                after a change of pyproject.toml
+    mainspring lock --upgrade
+    """
     root = _root()
     for name, sources in LOCKS.items():
         subprocess.check_call(

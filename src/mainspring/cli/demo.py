@@ -1,6 +1,8 @@
 """`demo`: lifelike data and traffic for a running server, so that its pages have something to show."""
 
 import importlib
+import json
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,15 @@ def _with_demo() -> dict[str, str]:
 @with_config
 @click.option("--rate", type=click.FloatRange(0.1, 1000), default=20, show_default=True, help="Events a second.")
 @click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=60, show_default=True, help="For how long.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 def demo(
-    system: str, data: str | None, config_file: Path | None, settings: tuple[str, ...], rate: float, seconds: float
+    system: str,
+    data: str | None,
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    rate: float,
+    seconds: float,
+    as_json: bool,
 ) -> None:
     """Make lifelike data and traffic for SYSTEM on the server that owns the data folder.
 
@@ -47,8 +56,12 @@ def demo(
     run = importlib.import_module(demos[system]).run
     try:
         with progress("events", rate * seconds) as tell:
-            click.echo(run(server["address"], listeners, made, rate, seconds, tell))
-    except RuntimeError as error:
-        raise click.ClickException(str(error)) from None
+            told = run(server["address"], listeners, made, rate, seconds, tell)
+    except (RuntimeError, OSError, HTTPException) as error:
+        raise click.ClickException(str(error) or type(error).__name__) from None
     finally:
-        ask(folder, "token.revoke", id=made["id"])
+        try:
+            ask(folder, "token.revoke", id=made["id"])
+        except ControlError as error:
+            click.echo(f"the demo's token {made['id']} is not revoked: {error}", err=True)
+    click.echo(json.dumps({"system": system, "made": told}) if as_json else told)

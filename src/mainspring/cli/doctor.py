@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -68,6 +69,8 @@ def _examine(config: Config) -> Iterator[Finding]:
         yield Finding(
             f"{manifest.family}/{manifest.name}", "its libraries are missing" if missing else "", missing or ""
         )
+        if manifest.settings:
+            yield from _files(manifest.name, config.settings(manifest))
     from mainspring.console import STATIC
 
     built = (STATIC / "index.html").is_file()
@@ -89,6 +92,23 @@ def _folder(folder: Path, free_bytes_min: int) -> Iterator[Finding]:
             f"below free_bytes_min ({free_bytes_min >> 20:,} MiB): writes that grow are refused" if low else "",
             "make room, or lower free_bytes_min" if low else "",
         )
+
+
+def _files(system: str, settings: msgspec.Struct) -> Iterator[Finding]:
+    """Whether the files that a system's settings name can be read."""
+    for name in settings.__struct_fields__:
+        path = getattr(settings, name)
+        if name.endswith("_file") and path:
+            yield _try(
+                f"{system}.{name} {path}",
+                partial(_read_some, Path(path)),
+                f"correct `{system}.{name}`, or leave it out",
+            )
+
+
+def _read_some(path: Path) -> None:
+    with path.open("rb") as file:
+        file.read(1)
 
 
 def _try(what: str, attempt: Callable[[], None], do: str) -> Finding:

@@ -26,12 +26,16 @@ def keys() -> None:
 @with_config
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 def list_keys(data: str | None, config_file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """List the keys: their state, and how often each was made or rotated."""
+    """List the keys: their state, and how often each was made or rotated.
+
+    \b
+    mainspring keys list --json
+    """
     _show(do(read(config_file, settings, data=data), "keys", act="list"), as_json)
 
 
 def _add(act: str, text: str) -> None:
-    @keys.command(act, help=text)
+    @keys.command(act, help=f"{text}\n\n\b\nmainspring keys {act} photos")
     @click.argument("name")
     @with_config
     @click.option("--json", "as_json", is_flag=True, help="Print a list with one object.")

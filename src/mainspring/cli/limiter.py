@@ -17,7 +17,11 @@ KEYS = ("address", "user", "path", "route", "everyone")
 
 @click.group()
 def limiter() -> None:
-    """Try limits out."""
+    """Try limits out.
+
+    \b
+    mainspring limiter replay access.log --policy "100/minute"
+    """
 
 
 @limiter.command()

@@ -11,7 +11,11 @@ from .options import read, with_config
 
 @click.group()
 def objects() -> None:
-    """Look after the object store."""
+    """Look after the object store.
+
+    \b
+    mainspring objects prove photos
+    """
 
 
 @objects.command()

@@ -33,12 +33,7 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
             f"there is no protocol {protocol!r}{nearest(protocol, calls)} (there are {', '.join(calls)})"
         )
     if seed is not None:
-        resolve(calls[protocol])(seed)
-        click.echo(
-            json.dumps({"protocol": protocol, "seed": seed, "failed": False})
-            if as_json
-            else f"seed {seed}: no violation"
-        )
+        _replay(protocol, calls[protocol], seed, as_json)
         return
 
     from mainspring.core.simulator.campaign import campaign
@@ -65,3 +60,17 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
         click.echo(f"{protocol}: {seeds:,} seeds, no violation")
     if failures:
         raise click.exceptions.Exit(1)
+
+
+def _replay(protocol: str, call: str, seed: int, as_json: bool) -> None:
+    """One history in this process; of one that fails people get the whole traceback, and programs what it says."""
+    try:
+        resolve(call)(seed)
+    except Exception as fault:
+        if not as_json:
+            raise
+        message = str(fault) or type(fault).__name__
+        click.echo(json.dumps({"protocol": protocol, "seed": seed, "failed": True, "message": message}))
+        raise click.exceptions.Exit(1) from None
+    told = json.dumps({"protocol": protocol, "seed": seed, "failed": False})
+    click.echo(told if as_json else f"seed {seed}: no violation")

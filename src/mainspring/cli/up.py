@@ -26,6 +26,9 @@ die by themselves; Python's own 700 has the collector walk them over and over, f
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the console and the JSON API; 0 takes a free one.")
 @click.option("--behind-tls", is_flag=True, default=None, help="A proxy in front of this node terminates TLS.")
 @click.option(
+    "--plain", multiple=True, metavar="LISTENER", help="Let this one be off loopback without TLS; may be repeated."
+)
+@click.option(
     "--accounts",
     type=click.Path(exists=True, dir_okay=False),
     help="JSON or TOML file with further S3 accounts and their key pairs (objects.accounts).",
@@ -39,6 +42,7 @@ def up(
     host: str | None,
     port: int | None,
     behind_tls: bool | None,
+    plain: tuple[str, ...],
     accounts: str | None,
     quiet: bool,
 ) -> None:
@@ -60,7 +64,8 @@ def up(
     sys.setswitchinterval(0.0005)
     if accounts is not None:
         settings = (*settings, f"objects.accounts={accounts}")
-    config = read(config_file, settings, data=data, host=host, port=port, behind_tls=behind_tls)
+    named = {"plain": list(plain)} if plain else {}
+    config = read(config_file, settings, data=data, host=host, port=port, behind_tls=behind_tls, **named)
     raise click.exceptions.Exit(uvloop.run(_serve(config, systems, quiet=quiet)))
 
 
