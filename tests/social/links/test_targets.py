@@ -1,5 +1,6 @@
 """Targets: nothing is injected, nothing loops, nothing private is reached, and what was written is kept."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainspring.core.problems import Problem
+from mainspring.core.problems import Problem, Unavailable
 from mainspring.social.links import targets
 from mainspring.social.links.targets import BlockedDomains, checked, with_query, with_utm
 
@@ -135,6 +136,14 @@ async def test_blocked_domains_cover_what_is_below_them_and_never_a_public_suffi
         await blocked.refuse(url)
 
 
+async def test_who_comes_while_the_file_is_read_for_the_first_time_waits_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "blocked.txt"
+    file.write_text("evil.example\n")
+    blocked = BlockedDomains(file)
+    answers = await asyncio.gather(*(blocked.refuse("https://evil.example/") for _ in range(5)), return_exceptions=True)
+    assert [type(one) for one in answers] == [targets.BlockedTarget] * 5
+
+
 async def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "blocked.txt"
     file.write_text("evil.example\n")
@@ -143,6 +152,21 @@ async def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     file.write_text("evil.example\nworse.example\n")
     with pytest.raises(targets.BlockedTarget):
         await blocked.refuse("https://worse.example/")
+
+
+async def test_a_file_that_goes_away_leaves_the_list_and_one_that_never_was_lets_nothing_through(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "blocked.txt"
+    blocked = BlockedDomains(file, recheck_s=0)
+    with pytest.raises(Unavailable):
+        await blocked.refuse("https://good.example/")
+    file.write_text("evil.example\n\u2603\u2603 what is this?\n")
+    await blocked.refuse("https://good.example/")
+    file.unlink()
+    await blocked.refuse("https://good.example/")
+    with pytest.raises(targets.BlockedTarget):
+        await blocked.refuse("https://evil.example/")
 
 
 async def test_a_million_names_take_eight_bytes_each(tmp_path: Path) -> None:

@@ -87,6 +87,26 @@ async def test_places_come_from_the_file_that_is_configured(start: Start, databa
         answer = await listener.visit("/x", client=("192.0.2.1", 1))
     assert answer.headers["location"] == "https://example.com/vienna"
     await drain(links)
+    for address in ("2001:db8::1", "rubbish"):  # the file has IPv4 addresses only
+        assert links.counting.visitors.place(address) == Place()
     for by, key in (("country", "AT"), ("city", "Vienna")):
         series = await links.stats(f"link:{made.id}", made.created_us, links.now_us() + 1, by)  # type: ignore[arg-type]
         assert [point.key for point in series.points] == [key]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database" * 100])
+async def test_a_file_that_is_none_costs_no_visitor_the_redirect(
+    start: Start, database: Database, tmp_path: Path, content: bytes | None
+) -> None:
+    need_module("maxminddb")
+    file = tmp_path / "places.mmdb"
+    if content is not None:
+        file.write_bytes(content)
+    links = await start(settings=LinksSettings(geo_file=str(file)))
+    rules = (Rule((Condition("country", "AT"),), "https://example.com/at"),)
+    await links.add(NewLink(url="https://example.com/", alias="x", rules=rules))
+    async with listening(database, links) as listener:
+        answer = await listener.visit("/x", client=("192.0.2.1", 1))
+    assert answer.headers["location"] == "https://example.com/"
+    await drain(links)
+    assert await links.counting.sums(["all"]) == {"all": (1, 1)}

@@ -6,6 +6,7 @@ a public suffix (`co.uk`) blocks nothing, because it belongs to nobody. Names ar
 
 import asyncio
 import ipaddress
+import logging
 import re
 import socket
 from array import array
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from mainspring.core.problems import Problem
+from mainspring.core.problems import Problem, Unavailable
+
+_log = logging.getLogger(__name__)
 
 TARGET_BYTES_MAX = 8_192
 HOST_LETTERS_MAX = 253
@@ -157,7 +160,10 @@ def _ascii_host(host: str) -> str:
 
 
 class BlockedDomains:
-    """The names in `path`, `#` starting a comment. A change is seen within `recheck_s`."""
+    """The names in `path`, `#` starting a comment; what is no name is passed over. A change is seen within `recheck_s`.
+
+    Where the file cannot be read what was read before holds; before the first time nothing may be linked to.
+    """
 
     def __init__(self, path: Path, recheck_s: float = 5) -> None:
         self._path = path
@@ -165,6 +171,7 @@ class BlockedDomains:
         self._hashes = array("Q")
         self._version: tuple[int, int] | None = None
         self._looked_s = float("-inf")
+        self._first = asyncio.Lock()  # whoever comes first reads it, and all others wait for that
         self._registrable: Any = None
 
     def __len__(self) -> int:
@@ -175,15 +182,28 @@ class BlockedDomains:
         return len(self._hashes) * self._hashes.itemsize
 
     async def refuse(self, url: str) -> None:
-        """Raises `BlockedTarget` where the host of `url`, or a domain above it, is in the file."""
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._looked_s >= self._recheck_s:
-            self._looked_s = now_s
-            await asyncio.to_thread(self._load, self._path)
+        """Raises `BlockedTarget` where the host of `url`, or a domain above it, is in the file, and `Unavailable`."""
+        if self._version is None:
+            async with self._first:
+                await self._look()
+        else:
+            await self._look()
+        if self._version is None:
+            raise Unavailable("The list of blocked domains cannot be read")
         host = host_of(url).rstrip(".")
         for name in self._lineage(host):
             if self._holds(name):
                 raise BlockedTarget(f"{name} is on the list", pointer="/url")
+
+    async def _look(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._looked_s < self._recheck_s:
+            return
+        self._looked_s = now_s
+        try:
+            await asyncio.to_thread(self._load, self._path)
+        except OSError as error:
+            _log.error("links.blocked_domains_file cannot be read: %s", error)
 
     def _load(self, path: Path) -> None:
         state = path.stat()
@@ -198,8 +218,12 @@ class BlockedDomains:
         with path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 name = line.partition("#")[0].strip().strip(".").lower()
+                try:
+                    name = name if name.isascii() else _ascii_host(name)
+                except InvalidTarget:
+                    continue
                 if name:
-                    hashes.append(_hash(name if name.isascii() else _ascii_host(name)))
+                    hashes.append(_hash(name))
         self._hashes = array("Q", sorted(hashes))
         self._version = (state.st_mtime_ns, state.st_size)
 

@@ -7,6 +7,7 @@ User-Agent. Libraries and files are loaded by `prepare`, in a thread, and never 
 import asyncio
 import importlib
 import ipaddress
+import logging
 import re
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -17,6 +18,8 @@ import msgspec
 
 AGENTS_MAX = 100_000
 """User-Agent texts whose meaning is remembered."""
+
+_log = logging.getLogger(__name__)
 
 _OS = {
     "ios": "ios", "android": "android", "windows": "windows", "mac os x": "macos", "chrome os": "chromeos",
@@ -41,7 +44,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Visitors:
-    """Looks up agents and places. `geo_file` is a MaxMind DB; without one nobody is anywhere."""
+    """Looks up agents and places. `geo_file` is a MaxMind DB; without one, or where it is damaged, nobody is anywhere."""
 
     def __init__(self, geo_file: Path | None = None) -> None:
         self._geo_file = geo_file
@@ -59,7 +62,7 @@ class Visitors:
         self._crawlers = importlib.import_module("crawlerdetect").CrawlerDetect()
         self._crawlers.isCrawler("warm")
         if self._geo_file is not None:
-            self._places = importlib.import_module("maxminddb").open_database(self._geo_file)
+            self._places = _opened(self._geo_file)
         parse = importlib.import_module("ua_parser").parse
         parse("warm")
         self._parse = parse
@@ -77,7 +80,11 @@ class Visitors:
         """Where `address`, or the network it was cut to, is."""
         if self._places is None or not address:
             return Place()
-        found = self._places.get(address) or {}
+        try:
+            found = self._places.get(address) or {}
+        except (ValueError, RuntimeError):
+            # An IPv6 address in a file of IPv4 ones; `InvalidDatabaseError`, where the file is damaged there.
+            return Place()
         country = (found.get("country") or found.get("registered_country") or {}).get("iso_code") or ""
         return Place(country, ((found.get("city") or {}).get("names") or {}).get("en") or "")
 
@@ -89,6 +96,16 @@ class Visitors:
         family = parsed.user_agent.family.lower() if parsed.user_agent else ""
         browser = _BROWSERS.get(family, family.replace("mobile safari", "safari").replace("chrome mobile", "chrome"))
         return Agent(_device(user_agent, os), os, browser.removesuffix(" ios").removesuffix(" mobile"), bot)
+
+
+def _opened(geo_file: Path) -> Any:
+    """The file's reader, or None: what it would have told is not worth a visitor's redirect."""
+    maxminddb = importlib.import_module("maxminddb")
+    try:
+        return maxminddb.open_database(geo_file)
+    except (OSError, maxminddb.InvalidDatabaseError) as error:
+        _log.error("countries and cities stay unknown, because links.geo_file cannot be read: %s", error)
+        return None
 
 
 def _device(user_agent: str, os: str) -> str:
