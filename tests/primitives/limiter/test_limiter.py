@@ -18,8 +18,11 @@ from mainspring.primitives.limiter import (
     SlidingWindow,
     TokenBucket,
     UnknownPolicy,
+    lines,
 )
+from mainspring.primitives.limiter.decide import Ask, Outcome
 from tests.primitives.limiter.conftest import PATIENCE_S, Limiters
+from tests.waiting import until
 
 
 async def test_what_is_spent_is_spent_until_it_is_refilled(limiters: Limiters) -> None:
@@ -335,6 +338,110 @@ async def test_a_cancelled_waiter_makes_room_for_the_next(limiters: Limiters) ->
             break
     assert await second
     assert first.cancelled()
+
+
+class Held(MemoryStore):
+    """A store whose answers to hits are on their way until `let_through`."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self.hits = 0
+        self.let_through = asyncio.Event()
+
+    async def ask(self, ask: Ask) -> Outcome:
+        outcome = await super().ask(ask)
+        if ask.verb == "hit":
+            self.hits += 1
+            await self.let_through.wait()
+        return outcome
+
+
+async def test_who_comes_while_the_first_question_is_on_its_way_stands_behind_it() -> None:
+    clock = VirtualClock(mono_ns=10**9)
+    store = Held(clock)
+    limiter = Limiter(store, clock, export="1/s")
+    limiter._hot.clear()  # as on a store that must be waited for
+    await store.ask(limiter._book.ask("export", "acme", "adjust", 1))
+    order: list[str] = []
+
+    async def wait(name: str) -> None:
+        assert await limiter.wait("export", "acme", timeout=60)
+        order.append(name)
+
+    first = asyncio.create_task(wait("first"))
+    await until(lambda: store.hits == 1)
+    await clock.advance(1)  # now there is room for one, and the first one does not know it yet
+    second = asyncio.create_task(wait("second"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert store.hits == 1, "the second one has asked for nothing that it could spend"
+    store.let_through.set()
+
+    async def done() -> bool:
+        await clock.advance(0.25)
+        return first.done() and second.done()
+
+    await until(done)
+    assert order == ["first", "second"]
+
+
+async def test_a_waiter_whose_time_is_up_in_the_line_never_passes_though_there_is_room(limiters: Limiters) -> None:
+    limiter, clock = limiters(gpu="concurrency 1 ttl 60s"), limiters.clock
+    assert await limiter.hit("gpu", "acme")
+    first = asyncio.create_task(limiter.wait("gpu", "acme", timeout=60))
+    await _settle(limiter)
+    second = asyncio.create_task(limiter.wait("gpu", "acme", timeout=0.2))
+    await _settle(limiter)
+    await limiters(gpu="concurrency 1 ttl 60s").reset("gpu", "acme")  # as another node does: nobody here is woken
+    await clock.advance(0.2)
+    async with asyncio.timeout(PATIENCE_S):
+        refused = await second
+    assert not refused.allowed and not refused.lease and refused.violated == ("gpu",)
+
+    async def done() -> bool:
+        await clock.advance(0.25)
+        return first.done()
+
+    await until(done)
+    assert await first
+    assert not await limiter.hit("gpu", "acme"), "one slot was given, to the first"
+
+
+async def test_more_waiters_than_there_is_room_for_are_refused_at_once_and_charge_nothing(
+    limiters: Limiters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "WAITERS_MAX", 3)
+    limiter, clock = limiters(export="9/s burst 2", gpu="concurrency 1 ttl 60s"), limiters.clock
+    assert await limiter.hit("gpu", "acme") and await limiter.hit("export", "acme", cost=2)
+    waiting = []
+    for key in ("acme", "acme", "other"):
+        if key == "other":
+            assert await limiter.hit("gpu", key)
+        waiting.append(asyncio.create_task(limiter.wait("gpu", key, timeout=60)))
+        await _settle(limiter)
+    async with asyncio.timeout(PATIENCE_S):
+        for policy, key in (("gpu", "acme"), ("export", "acme")):
+            assert not await limiter.wait(policy, key, timeout=60), (policy, key)
+        assert await limiter.wait("gpu", "a third", timeout=60), "whoever need not wait is not refused"
+    await clock.advance(1)
+    assert (await limiter.peek("export", "acme")).remaining == 1
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert limiter._lines._lines == {} and limiter._lines._waiting == 0
+
+
+async def test_what_no_hit_can_be_made_of_is_told_at_once_also_to_who_would_stand_in_line(limiters: Limiters) -> None:
+    limiter = limiters(export="1/s")
+    assert await limiter.hit("export", "acme")
+    waiting = asyncio.create_task(limiter.wait("export", "acme", timeout=60))
+    await _settle(limiter)
+    for cost in (0, -1, 1.5, "1", 2):
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(BadCost):
+                await limiter.wait("export", "acme", cost=cost, timeout=60)  # type: ignore[arg-type]
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_slots_are_taken_kept_alive_and_freed(limiters: Limiters) -> None:

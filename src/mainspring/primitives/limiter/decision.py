@@ -119,10 +119,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         await self.face.settle(self, actual)
 
     def refused_for(self, seconds: float) -> "Decision":
-        """This decision as a refusal that lasts so long, for who cannot wait as long as it asks."""
+        """This decision as a refusal that lasts so long, for who cannot wait as long as it asks or may not jump a line."""
         retry_ns = round(seconds * 1e9)
+        asks = any(one.delay_ns for one in self.verdicts)
         verdicts = [
-            msgspec.structs.replace(one, allowed=False, retry_ns=retry_ns) if one.delay_ns else one
+            msgspec.structs.replace(one, allowed=False, retry_ns=retry_ns, lease=0) if one.delay_ns or not asks else one
             for one in self.verdicts
         ]
         return msgspec.structs.replace(self, allowed=False, figures=verdicts)

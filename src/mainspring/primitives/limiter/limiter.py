@@ -133,6 +133,9 @@ class Limiter:
         Says no at once where the wait is known to exceed that; `retry_after` is then how long it would be. Where a leaky
         bucket asks for a delay, that is waited for too.
         """
+        self._book.ask(
+            policy, key, "hit", cost
+        )  # what no hit can be made of is told at once, not at the head of a line
         return await self._lines.wait(policy, key, cost, timeout)
 
     def slot(self, policy: str, key: Keys, cost: int = 1, timeout: float = 0.0) -> Slot:

@@ -1,14 +1,17 @@
 """Waiting for room, first come first served for each key on this node.
 
-Only the head of a line asks the store; the others wait for the lock that it holds, which is fair. Whoever joins is told at
-once where the costs of all before it and its own cannot pass in time.
+Whoever comes takes a place in the line before anything is asked. Only the head of a line spends; the others wait for the
+lock that it holds, which is fair. Whoever joins is told at once where the costs of all before it and its own cannot pass in
+time. What was only foreseen never counts as having passed, for it has charged nothing.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mainspring.core.clock import Clock
+from mainspring.core.problems import Unavailable
 from mainspring.primitives.limiter.book import Keys
 from mainspring.primitives.limiter.decision import Decision
 
@@ -31,20 +34,22 @@ class _Line:
         self.waiters = 0
         self.cost = 0
 
-    async def come_up(self, clock: Clock, seconds: float) -> bool:
-        """Waits to be the head; gives whether that came in time. Whoever got there calls `head.release`."""
-        came = asyncio.ensure_future(self.head.acquire())
-        timer = asyncio.ensure_future(clock.sleep(seconds))
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[asyncio.Future[bool]]:
+        """A place in the line, taken at once and given up at the end; the future is done when it is the first one."""
+        came: asyncio.Future[bool]
+        if self.waiters == 1:
+            came = asyncio.get_running_loop().create_future()
+            came.set_result(await self.head.acquire())
+        else:
+            came = asyncio.ensure_future(self.head.acquire())
         try:
-            await asyncio.wait((came, timer), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            if came.done():
-                self.head.release()
-            raise
+            yield came
         finally:
-            timer.cancel()
-            came.cancel()
-        return came.done() and not came.cancelled()
+            if came.done() and not came.cancelled():
+                self.head.release()
+            else:
+                came.cancel()
 
 
 class Lines:
@@ -64,41 +69,45 @@ class Lines:
     async def wait(self, policy: str, keys: Keys, cost: int, timeout: float) -> Decision:
         keys = keys if isinstance(keys, str) else tuple(keys)
         deadline_ns = self._limiter.clock.mono_ns() + round(timeout * 1e9)
-        if (policy, keys) not in self._lines:
-            decision = await self._limiter.hit(policy, keys, cost)
-            if decision or timeout <= 0:
-                return await self._delayed(decision, deadline_ns)
+        crowded = self._waiting >= WAITERS_MAX
         line = self._lines.setdefault((policy, keys), _Line())
         line.waiters += 1
         line.cost += cost
         self._waiting += 1
         try:
-            return await self._stand(policy, keys, line, cost, deadline_ns)
+            decision = await self._stand(policy, keys, line, cost, deadline_ns, crowded)
         finally:
             self._waiting -= 1
             line.waiters -= 1
             line.cost -= cost
             if not line.waiters:
                 self._lines.pop((policy, keys), None)
+        return await self._delayed(decision, deadline_ns)
 
-    async def _stand(self, policy: str, keys: Keys, line: _Line, cost: int, deadline_ns: int) -> Decision:
+    async def _stand(
+        self, policy: str, keys: Keys, line: _Line, cost: int, deadline_ns: int, crowded: bool
+    ) -> Decision:
+        """Joins the line, and asks the store once it is the head of it. Whoever finds nobody there is the head at once."""
         clock = self._limiter.clock
-        foreseen = await self._limiter.foresee(policy, keys, line.cost)
-        if self._waiting > WAITERS_MAX or self._hopeless(foreseen, deadline_ns):
-            return foreseen
-        if not await line.come_up(clock, (deadline_ns - clock.mono_ns()) / 1e9):
-            return await self._limiter.foresee(policy, keys, cost)
-        try:
+        async with line.place() as came:
+            if line.waiters > 1:
+                foreseen = await self._limiter.foresee(policy, keys, line.cost)
+                if crowded or self._hopeless(foreseen, deadline_ns):
+                    return _turned_away(foreseen)
+            if not came.done() and not await _within(clock, came, (deadline_ns - clock.mono_ns()) / 1e9):
+                return _turned_away(await self._limiter.foresee(policy, keys, cost))
             while True:
                 line.freed.clear()
                 decision = await self._limiter.hit(policy, keys, cost)
                 left_s = (deadline_ns - clock.mono_ns()) / 1e9
-                if decision or left_s <= 0 or self._hopeless(decision, deadline_ns):
-                    return await self._delayed(decision, deadline_ns)
+                if decision or crowded or left_s <= 0 or self._hopeless(decision, deadline_ns):
+                    return decision
                 pause_s = min(decision.retry_after, left_s)
-                await _within(clock, line.freed.wait(), min(pause_s, RELEASE_S) if _has_slots(decision) else pause_s)
-        finally:
-            line.head.release()
+                freed = asyncio.ensure_future(line.freed.wait())
+                try:
+                    await _within(clock, freed, min(pause_s, RELEASE_S) if _has_slots(decision) else pause_s)
+                finally:
+                    freed.cancel()
 
     def _hopeless(self, decision: Decision, deadline_ns: int) -> bool:
         """Whether it is certain that the wait would take too long. A slot may be released at any time."""
@@ -113,22 +122,27 @@ class Lines:
             return decision
         clock = self._limiter.clock
         if clock.mono_ns() + round(delay_s * 1e9) > deadline_ns:
-            await decision.settle(0)
+            with suppress(Unavailable):  # it stays charged then, which is too much and never too little
+                await decision.settle(0)
             return decision.refused_for(delay_s)
         await clock.sleep(delay_s)
         return decision
+
+
+def _turned_away(foreseen: Decision) -> Decision:
+    """What was only foreseen has charged nothing: it never passes, also where there is room for who is before it in line."""
+    return foreseen.refused_for(0.0) if foreseen.allowed else foreseen
 
 
 def _has_slots(decision: Decision) -> bool:
     return any(limit.rule.kind == "concurrency" for limit in decision.face.limits)
 
 
-async def _within(clock: Clock, waiting: Coroutine[Any, Any, Any], seconds: float) -> bool:
-    """Awaits something for at most so many seconds of `clock`; gives whether it came."""
-    task, timer = asyncio.ensure_future(waiting), asyncio.ensure_future(clock.sleep(seconds))
+async def _within(clock: Clock, awaited: asyncio.Future[Any], seconds: float) -> bool:
+    """Waits for something for at most so many seconds of `clock`; gives whether it came."""
+    timer = asyncio.ensure_future(clock.sleep(seconds))
     try:
-        await asyncio.wait((task, timer), return_when=asyncio.FIRST_COMPLETED)
-        return task.done()
+        await asyncio.wait((awaited, timer), return_when=asyncio.FIRST_COMPLETED)
+        return awaited.done()
     finally:
-        task.cancel()
         timer.cancel()
