@@ -12,6 +12,7 @@ from mainspring.core.clock import VirtualClock
 from mainspring.core.http import Request
 from mainspring.primitives.limiter import Limiter, MemoryStore
 from mainspring.primitives.limiter.http import routes
+from mainspring.primitives.limiter.live import VIEWERS_MAX, Window
 from mainspring.primitives.limiter.service import Rulebook
 from mainspring.primitives.limiter.tables import tables
 from tests.asgi import Called, call, http_scope
@@ -315,6 +316,28 @@ async def test_a_viewer_sees_decisions_as_they_are_made_and_leaves_nothing_behin
         "store": "memory",
     }
     assert house.limiter.watchers == []
+
+
+async def test_more_viewers_than_there_may_be_are_told_to_come_later(house: House) -> None:
+    sent: list[dict[str, Any]] = []
+    opened = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if not opened.is_set():
+            opened.set()
+            return {"type": "websocket.connect"}
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    house.limiter.watchers += [Window()] * VIEWERS_MAX
+    scope = http_scope("GET", "/api/limiter/live", {"authorization": "Bearer all"}, type="websocket", subprotocols=[])
+    async with asyncio.timeout(PATIENCE_S):
+        await house.app(scope, receive, send)
+    assert (sent[-1]["type"], sent[-1]["code"]) == ("websocket.close", 1013)
+    assert len(house.limiter.watchers) == VIEWERS_MAX
 
 
 async def test_the_store_away_is_no_500(house: House) -> None:

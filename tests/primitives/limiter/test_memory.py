@@ -119,7 +119,7 @@ def test_states_that_mean_nothing_any_more_are_forgotten(text: str) -> None:
     assert len(limiter) == 0
 
 
-@pytest.mark.parametrize("text", ["5/minute", "fixed 5/minute", "token 5/minute"])
+@pytest.mark.parametrize("text", ["5/minute", "fixed 5/minute", "token 5/minute", "leaky 5/s queue 4", "5/day UTC"])
 def test_a_key_costs_at_most_200_bytes(text: str) -> None:
     limiter = MemoryLimiter(max_keys=10**9, api=text)
     keys = [f"user:{number:07}" for number in range(15_000)]

@@ -15,7 +15,8 @@ import redis.asyncio as driver
 
 from mainspring.core.clock import SystemClock
 from mainspring.core.telemetry import Metrics
-from mainspring.primitives.limiter import Limiter
+from mainspring.primitives.limiter import Limiter, redis_link
+from mainspring.primitives.limiter import redis as redis_store
 from mainspring.primitives.limiter.redis import RedisStore
 from tests.fixtures_cache import RedisServer
 from tests.primitives.limiter.conftest import PATIENCE_S
@@ -207,6 +208,27 @@ async def test_who_is_too_far_back_in_the_queue_is_told_so_and_nobody_waits_for_
     await node.until(HERE)
 
 
+async def test_more_asks_than_the_queue_holds_are_decided_by_the_policy_at_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await start()
+    monkeypatch.setattr(redis_link, "PENDING_MAX", 5)
+    decisions = await asyncio.gather(*(node.limiter.hit("loose", f"user {n}") for n in range(20)))
+    assert [decision.store for decision in decisions] == ["redis"] * 5 + ["open"] * 15
+    assert 'choice="open",reason="overload"} 15' in node.metrics.exposition().decode()
+    assert (await node.limiter.hit("loose", "user")).store == "redis"
+
+
+async def test_what_is_remembered_of_policies_is_bounded(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = await start()
+    monkeypatch.setattr(redis_store, "_KNOWN_MAX", 3)
+    for _ in range(2):
+        for name in "abcdefgh":
+            node.limiter.define(name, "1000/hour; log 1000/hour")
+            assert (await node.limiter.hit(name, "user")).store == "redis"
+            assert len(node.store._known) <= 3
+
+
 async def test_time_is_the_servers_whatever_this_machine_believes(start: Start) -> None:
     node = await start()
 
@@ -237,5 +259,6 @@ async def test_two_nodes_share_one_limit_while_one_of_them_dies(start: Start) ->
     decisions = await asyncio.gather(*racing)
     assert sum(decision.allowed for decision in decisions if decision.store == "redis") <= 50
     later = [await node.limiter.hit("shared", "user") for _ in range(60)]
+    assert {decision.store for decision in later} == {"redis"} and not later[-1].allowed
     admitted = [decision for decision in (*decisions, *later) if decision.allowed and decision.store == "redis"]
     assert len(admitted) <= 50

@@ -8,7 +8,7 @@ import pytest
 from mainspring.core.clock import SystemClock
 from mainspring.core.problems import StorageFull, Unavailable
 from mainspring.core.telemetry import Metrics
-from mainspring.primitives.limiter import Limiter
+from mainspring.primitives.limiter import Limiter, sql
 from mainspring.primitives.limiter.sql import SqlStore
 from mainspring.primitives.limiter.tables import tables
 from tests.primitives.limiter.conftest import MIGRATIONS, PATIENCE_S
@@ -106,3 +106,17 @@ async def test_a_database_that_does_not_answer_is_not_waited_for_twice() -> None
         database.well.set()
         await store.stop()
     assert not store._overdue
+
+
+async def test_more_asks_than_the_queue_holds_are_decided_by_the_policy_at_once(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await database.prepare("limiter", tables, MIGRATIONS)
+    monkeypatch.setattr(sql, "PENDING_MAX", 5)
+    store, metrics = SqlStore(database, deadline_s=PATIENCE_S), Metrics()
+    limiter = Limiter(store, SystemClock(), metrics, loose="1000/hour; fail open")
+    decisions = await asyncio.gather(*(limiter.hit("loose", f"user {n}") for n in range(20)))
+    assert [decision.store for decision in decisions] == ["sql"] * 5 + ["open"] * 15
+    assert 'choice="open",reason="overload"} 15' in metrics.exposition().decode()
+    assert (await limiter.hit("loose", "user")).store == "sql"
+    await store.stop()

@@ -28,7 +28,10 @@ _AT_ONCE = 1_000
 
 
 class MemoryStore:
-    """States of any number of limits, for one limiter; `max_keys` bounds each of them, at 200 bytes a key or less."""
+    """States of any number of limits, for one limiter; `max_keys` bounds each of them.
+
+    A key takes 200 bytes or less, but for logs and slots, which keep an entry for each admission.
+    """
 
     name = "memory"
 

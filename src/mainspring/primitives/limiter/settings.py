@@ -21,7 +21,12 @@ class LimiterSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         int, Meta(ge=1, le=10_000, description="How long a store may take before the policy decides without it")
     ] = 50
     max_keys: Annotated[
-        int, Meta(ge=100, le=100_000_000, description="Keys of one limit kept in this process, 200 bytes each at most")
+        int,
+        Meta(
+            ge=100,
+            le=100_000_000,
+            description="Keys of one limit kept in this process, 200 bytes each at most but for logs and slots",
+        ),
     ] = 1_000_000
     policies: Annotated[
         dict[str, str], Meta(description="Policies by name, in text form; what is set through the API goes before them")
