@@ -1,6 +1,6 @@
 """Frames as a client sends them, written as plainly as the standard puts it: the other side of what is tested."""
 
-from mainspring.wire.frames import CLOSE
+from mainspring.core.serve.frames import CLOSE
 
 KEY = b"\x12\x34\x56\x78"
 

@@ -12,7 +12,7 @@ import websockets
 from mainspring.core.connections import Connections
 from mainspring.core.lazy import Lazy
 from mainspring.core.problems import Forbidden
-from mainspring.wire.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT
+from mainspring.core.serve.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT
 from mainspring.wire.socket_server import BUCKETS, Handler, ServedSocket, SocketServer
 from mainspring.wire.websocket import Limits, SocketClosed
 from tests.core.raw_http import PATIENCE_S, Wire

@@ -11,7 +11,7 @@ import websockets
 from mainspring.core.http.request import Channel, Disconnected, Message, Receive, Scope, Send
 from mainspring.core.problems import Forbidden
 from mainspring.core.serve import Server
-from mainspring.wire.frames import TEXT
+from mainspring.core.serve.frames import TEXT
 from mainspring.wire.websocket import PING, ChannelSocket, Limits, SocketClosed, open_channel
 from tests.core.raw_http import PATIENCE_S, Wire, serving
 from tests.wire.client_frames import client_close, client_frame

@@ -159,7 +159,7 @@ class Listeners:
     async def open_http(self, name: str, app: Application) -> Server:
         """Serves an application on a bound listener."""
         row, sock = self._rows[name], self._sockets.pop(name)
-        server = await serve(app, sock, tls=self._tls_of(name), backpressure=row.connections_max)
+        server = await serve(app, sock, tls=self._tls_of(name), connections_max=row.connections_max)
         self._servers.append(server)
         return server
 

@@ -6,9 +6,9 @@
 
     SocketServer(room)                                 # an asyncio protocol factory
 
-One object is protocol and socket at once, frames are read and written by `wire.frames` without a buffer between messages, and
-one timer pings all sockets, a few at a time. Unread messages stop the reading of their socket; unsent bytes are the
-transport's, up to a limit.
+One object is protocol and socket at once, frames are read and written by `core.serve.frames` without a buffer between
+messages, and one timer pings all sockets, a few at a time. Unread messages stop the reading of their socket; unsent bytes are
+the transport's, up to a limit.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from typing import Any
 
 from mainspring.core.http.response import problem_response
 from mainspring.core.problems import Problem, Unavailable
-from mainspring.wire import frames
-from mainspring.wire.frames import ABNORMAL, CLOSE, GOING_AWAY, INTERNAL, NORMAL, PING, POLICY, PONG, Reader
-from mainspring.wire.handshake import Handshake, Refusal, Upgrade, accepted, refused
+from mainspring.core.serve import frames
+from mainspring.core.serve.frames import ABNORMAL, CLOSE, GOING_AWAY, INTERNAL, NORMAL, PING, POLICY, PONG, Reader
+from mainspring.core.serve.handshake import Handshake, Refusal, Upgrade, accepted, refused
 from mainspring.wire.websocket import Limits, Socket, SocketClosed
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class ServedSocket(Socket, asyncio.Protocol):
         self.send_frame(frames.message(data))
 
     def send_frame(self, frame: bytes) -> None:
-        """Sends a frame made by `wire.frames.message`: who sends one message to many makes it once."""
+        """Sends a frame made by `core.serve.frames.message`: who sends one message to many makes it once."""
         self._refuse_closed()
         assert self._state == _OPEN, "a socket is accepted before it is written to"
         self._write(frame)

@@ -20,7 +20,7 @@ import msgspec
 
 from mainspring.core.http.request import Channel, Disconnected, headers_of
 from mainspring.core.problems import Problem
-from mainspring.wire.frames import (
+from mainspring.core.serve.frames import (
     ABNORMAL,
     GOING_AWAY,
     INTERNAL,

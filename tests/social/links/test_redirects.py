@@ -35,14 +35,14 @@ def head(path: str = "/x", **headers: str) -> bytes:
 async def from_memory(listener: Listener, path: str, host: str = "127.0.0.1:8410") -> bytes:
     """The answer that is ready after a visit."""
     await listener.visit(path, headers={"host": host})
-    ready = listener.server.quick(head(path, host=host), "192.0.2.1")
+    ready = listener.server.ready(head(path, host=host), "192.0.2.1")
     assert ready is not None
     return ready
 
 
 async def test_a_visit_is_redirected_from_memory_after_the_first_one(listener: Listener) -> None:
     made = await listener.links.create(URL)
-    assert listener.server.quick(head(f"/{made.code}"), "192.0.2.1") is None
+    assert listener.server.ready(head(f"/{made.code}"), "192.0.2.1") is None
     first = await listener.visit(f"/{made.code}")
     assert (first.status, first.headers["location"]) == (302, URL)
     assert first.headers["cache-control"] == "private, max-age=90"
@@ -69,7 +69,7 @@ async def test_an_edit_is_seen_by_the_very_next_visit(listener: Listener) -> Non
     made = await listener.links.create(URL)
     await listener.visit(f"/{made.code}")
     await listener.links.edit(made.id, LinkEdit(url="https://example.com/new"))
-    assert listener.server.quick(head(f"/{made.code}"), "192.0.2.1") is None
+    assert listener.server.ready(head(f"/{made.code}"), "192.0.2.1") is None
     assert (await listener.visit(f"/{made.code}")).headers["location"] == "https://example.com/new"
 
 

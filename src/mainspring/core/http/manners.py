@@ -18,7 +18,7 @@ from mainspring.core.http.compression import COMPRESSED_BYTES_MIN, accepts_gzip,
 from mainspring.core.http.conditional import GZIPPED
 from mainspring.core.http.deadlines import NEVER, Deadlines
 from mainspring.core.http.proxies import TrustedProxies, see_through
-from mainspring.core.http.request import Application, Message, Receive, Scope, Send, headers_of
+from mainspring.core.http.request import WHOLE_BODY, Application, Message, Receive, Scope, Send, headers_of
 from mainspring.core.http.response import Header, Response, problem_response
 from mainspring.core.http.router import as_problem, refuse_upgrade
 from mainspring.core.problems import Problem, TooLarge, Unavailable
@@ -145,6 +145,8 @@ class Manners:
             receive = exchange.receive
         self._deadlines.add(exchange)
         try:
+            if len(scope.get(WHOLE_BODY, b"")) > self.body_bytes_max:
+                raise self.too_large()
             if headers.get(b"host") not in self._hosts_seen and not self._knows(headers.get(b"host", b"")):
                 raise Misdirected("Its name can be added to `http.hosts` if it is this server's")
             if method == "OPTIONS" and (allowed := self._preflight(headers)) is not None:
@@ -198,6 +200,9 @@ class Manners:
         if len(self._hosts_seen) < HOSTS_SEEN_MAX:
             self._hosts_seen.add(host)
         return True
+
+    def too_large(self) -> TooLarge:
+        return TooLarge(f"A body may have at most {self.body_bytes_max:,} bytes")
 
     def allows(self, origin: bytes) -> bool:
         """Whether pages of `origin` may read answers."""
@@ -266,7 +271,7 @@ class _Exchange(msgspec.Struct, eq=False):
         self._complete = not message.get("more_body", False)
         self._received_bytes += len(message.get("body", b""))
         if self._received_bytes > manners.body_bytes_max:
-            raise TooLarge(f"A body may have at most {manners.body_bytes_max:,} bytes")
+            raise manners.too_large()
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -275,26 +280,25 @@ class _Exchange(msgspec.Struct, eq=False):
             self.status = message["status"]
             self.deadline_ns = NEVER
             if self._manners.dress(message, self._scope, self._headers, self._request_id):
+                if "body" in message:
+                    return self._send_whole(message)
                 self._head = message
                 return NOTHING
         elif self._head is not None:
             return self._send_both(self._head, message)
         return self._send(message)
 
+    async def _send_whole(self, message: Message) -> None:
+        message["headers"], message["body"] = await _compressed(message["headers"], message["body"])
+        await self._send(message)
+
     async def _send_both(self, head: Message, message: Message) -> None:
         """The head was held back until the body showed whether it is whole."""
         self._head = None
-        headers: list[Header] = head["headers"]
-        body: bytes = message.get("body", b"")
-        if body and not message.get("more_body"):
-            body = await gzip(body)
-            headers = [_gzipped(header, len(body)) for header in headers]
-            headers.append((b"content-encoding", b"gzip"))
+        if not message.get("more_body"):
+            head["headers"], body = await _compressed(head["headers"], message.get("body", b""))
             message = {"type": "http.response.body", "body": body}
-        elif not body:
-            # A HEAD: what its GET would have had as length is not known without compressing.
-            headers = [header for header in headers if header[0] != b"content-length"]
-        await self._send({**head, "headers": headers})
+        await self._send(head)
         await self._send(message)
 
     def lateness(self) -> Problem:
@@ -302,6 +306,14 @@ class _Exchange(msgspec.Struct, eq=False):
         if self._reading:
             return SlowBody()
         return Unavailable("This took too long and was given up", retry_after_s=5)
+
+
+async def _compressed(headers: list[Header], body: bytes) -> tuple[list[Header], bytes]:
+    if not body:
+        # A HEAD: what its GET would have had as length is not known without compressing.
+        return [header for header in headers if header[0] != b"content-length"], body
+    body = await gzip(body)
+    return [*(_gzipped(header, len(body)) for header in headers), (b"content-encoding", b"gzip")], body
 
 
 def _gzipped(header: Header, length: int) -> Header:

@@ -16,6 +16,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+WHOLE_BODY = "mainspring.body"
+"""In the scope of a request whose body has come whole with its head; `receive` gives it all the same."""
+WHOLE_ANSWER = "mainspring.whole_answer"
+"""In the scope where a whole answer may be one message: the body is in the `body` of its `http.response.start`."""
+
 BODY_BYTES_MAX = 1 << 20
 FIELDS_MAX = 100
 
@@ -117,13 +122,17 @@ class Request:
         if self._body is not None:
             return self._body
         limit = self.body_bytes_max if bytes_max is None else bytes_max
-        message = await self.receive()
-        if message["type"] != "http.request":
-            raise Disconnected
-        body: bytes = message.get("body", b"")
+        body: bytes | None = self.scope.get(WHOLE_BODY)
+        more = False
+        if body is None:
+            message = await self.receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            body, more = message.get("body", b""), message.get("more_body", False)
+            assert body is not None
         if len(body) > limit:
             raise _too_large(limit)
-        if message.get("more_body") and self._declared(limit) != len(body):
+        if more and self._declared(limit) != len(body):
             pieces = [body]
             async for piece in self._rest(len(body), limit):
                 pieces.append(piece)

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from mainspring.core.http.request import Scope, Send
+from mainspring.core.http.request import WHOLE_ANSWER, Scope, Send
 from mainspring.core.problems import Problem
 
 Header = tuple[bytes, bytes]
@@ -58,6 +58,9 @@ class Response:
             headers = [*self.headers, (b"content-length", b"%d" % len(body))]
             if scope["method"] == "HEAD":
                 body = b""
+        if WHOLE_ANSWER in scope:
+            await send({"type": "http.response.start", "status": self.status, "headers": headers, "body": body})
+            return
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -1,6 +1,6 @@
 """Visits over HTTP: the redirect itself, and the pages beside it.
 
-`quick` answers what is ready in memory from the bytes of the request; everything else goes through `handle`. Neither waits
+`ready` answers what is ready in memory from the bytes of the request; everything else goes through `handle`. Neither waits
 for the click to be counted.
 """
 
@@ -40,7 +40,7 @@ class Redirects:
         self._second = 0
         self._guard = Guard(links.settings.unknown_per_minute)
 
-    def quick(self, head: bytes, client: str) -> bytes | None:
+    def ready(self, head: bytes, client: str) -> bytes | None:
         """The answer to a visit of a plain link that is in memory, else None."""
         start = head.find(b"/") + 1
         code = head[start : head.find(b" ", start)]

@@ -9,6 +9,7 @@ from mainspring.core.http import Response, asgi
 from mainspring.core.http.manners import Manners
 from mainspring.core.http.request import Application, Receive, Scope, Send
 from mainspring.core.problems import Problem
+from mainspring.core.serve.http1 import Http1Server
 from mainspring.social.links import pages, paste_pages, privatebin, shlink_words
 from mainspring.social.links.paste_pages import PastePages
 from mainspring.social.links.pastes import Pastes
@@ -17,7 +18,6 @@ from mainspring.social.links.redirects import Redirects
 from mainspring.social.links.service import Links
 from mainspring.social.links.shlink import Shlink
 from mainspring.social.links.yourls import Yourls
-from mainspring.wire.http1 import Http1Server
 
 
 def application(links: Links, pastes: Pastes, accounts: Accounts, clock: Clock) -> Http1Server:
@@ -26,7 +26,7 @@ def application(links: Links, pastes: Pastes, accounts: Accounts, clock: Clock) 
     shown = PastePages(pastes, accounts, redirects.address)
     sealed = PrivateBin(pastes, accounts, redirects.address, shown.root)
     dialects = Dialects(redirects, Shlink(links, accounts), Yourls(links, accounts), shown, sealed)
-    return Http1Server(redirects.quick, Manners(dialects, loopback=False, clock=clock))
+    return Http1Server(Manners(dialects, loopback=False, clock=clock), clock, ready=redirects.ready)
 
 
 class Dialects:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from mainspring.core.clock import SystemClock
+from mainspring.core.serve.heads import Head, HeadReader
+from mainspring.core.serve.http1 import Http1Server
 from mainspring.storage.objects.s3.door import Door
 from mainspring.storage.objects.s3.quick import QuickReads
 from mainspring.wire.aws import sigv4
-from mainspring.wire.http1_direct import DirectServer, Head, read_head
 from tests.storage.objects.s3.running import Running, aside
 from tests.waiting import PATIENCE_S
 
@@ -48,7 +49,7 @@ class Both:
         return "\r\n".join(lines).encode()
 
     def quickly(self, request: bytes) -> bytes | None:
-        head: Head | None = read_head(request)
+        head: Head | None = HeadReader().read(request)
         assert head is not None
         return self.quick(head, "127.0.0.1")
 
@@ -74,7 +75,7 @@ async def both(running: Running) -> AsyncIterator[Both]:
     door: Door = await running.mainspring._wiring.get(Door)
     door.buckets._clock = door.identities._pairs._clock = Standing()
     door.objects.database._readers._loop_budget_s = PATIENCE_S  # type: ignore[attr-defined]
-    usual = await asyncio.get_running_loop().create_server(DirectServer(door, SystemClock()), "127.0.0.1", 0)
+    usual = await asyncio.get_running_loop().create_server(Http1Server(door, SystemClock()), "127.0.0.1", 0)
     async with usual:
         yield Both(running, door, usual)
 

@@ -49,7 +49,7 @@ class Answer:
             if not head:
                 async for piece in body:
                     sent += len(piece)
-                    # A view goes out as it is: our own server (`wire.http1_direct`) takes any buffer.
+                    # A view goes out as it is: our own server (`core.serve.direct`) takes any buffer.
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:

@@ -3,6 +3,7 @@
 from mainspring.core.accounts import Accounts
 from mainspring.core.clock import Clock
 from mainspring.core.ports import Log
+from mainspring.core.serve.http1 import Http1Server
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.objects.s3.addressing import Hosts
 from mainspring.storage.objects.s3.door import Door
@@ -11,7 +12,6 @@ from mainspring.storage.objects.s3.notifier import Notifier
 from mainspring.storage.objects.s3.quick import QuickReads
 from mainspring.storage.objects.service import Objects
 from mainspring.storage.objects.settings import ObjectsSettings
-from mainspring.wire.http1_direct import DirectServer
 
 
 def make_door(objects: Objects, accounts: Accounts, settings: ObjectsSettings, clock: Clock, metrics: Metrics) -> Door:
@@ -35,9 +35,9 @@ def make_notifier(
     return Notifier(objects, door.buckets, log, clock, metrics, settings.region, settings.webhooks_allowed)
 
 
-def application(door: Door, clock: Clock) -> DirectServer:
+def application(door: Door, clock: Clock) -> Http1Server:
     """What listens on port 9000."""
-    return DirectServer(door, clock, QuickReads(door))
+    return Http1Server(door, clock, quick=QuickReads(door))
 
 
 def _below(domain: str) -> str:

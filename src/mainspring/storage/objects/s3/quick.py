@@ -8,6 +8,7 @@ verified and the row is read each time.
 
 from typing import Final
 
+from mainspring.core.serve.heads import Head
 from mainspring.storage.objects.at_hand import AtHand
 from mainspring.storage.objects.s3 import headers
 from mainspring.storage.objects.s3.access import is_plainly_allowed
@@ -16,7 +17,6 @@ from mainspring.storage.objects.s3.door import SERVER, Door
 from mainspring.storage.objects.s3.errors import S3Error
 from mainspring.wire.aws import sigv4
 from mainspring.wire.aws.errors import AwsError
-from mainspring.wire.http1_direct import Head
 
 CHECKSUM_MODE: Final = b"x-amz-checksum-mode"
 PLAIN: Final = frozenset(
@@ -44,7 +44,7 @@ OPERATIONS: Final = {"GET": "GetObject", "HEAD": "HeadObject"}
 
 
 class QuickReads:
-    """What a `DirectServer` shows its requests to before it makes a task of them."""
+    """What an `Http1Server` shows its requests to before it makes a task of them."""
 
     def __init__(self, door: Door) -> None:
         self._door = door

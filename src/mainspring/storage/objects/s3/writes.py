@@ -2,6 +2,7 @@
 
 from urllib.parse import unquote
 
+from mainspring.core.http.request import WHOLE_BODY
 from mainspring.storage.objects.checksums import ALGORITHMS
 from mainspring.storage.objects.conditions import ReadIf
 from mainspring.storage.objects.errors import NoSuchKey
@@ -16,7 +17,6 @@ from mainspring.storage.objects.s3.object_handlers import acl_of
 from mainspring.storage.objects.s3.routing import operation
 from mainspring.storage.objects.s3.wishes import viewed, wish_of
 from mainspring.storage.objects.s3.xml import document, element, timestamp
-from mainspring.wire.http1_direct import WHOLE_BODY
 
 COPIED_BYTES_MAX = 5 << 30
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from mainspring.core.clock import SystemClock
 from mainspring.core.http.request import Receive, Scope, Send
-from mainspring.wire.http1 import HEAD_BYTES_MAX, Http1Server
+from mainspring.core.serve.heads import HEAD_BYTES_MAX
+from mainspring.core.serve.http1 import Http1Server
 from tests.core.raw_http import PATIENCE_S, Wire
 
 
@@ -39,7 +41,7 @@ class Listening:
 
 @contextlib.asynccontextmanager
 async def listening(app: Any = echo) -> AsyncIterator[Any]:
-    protocols = Http1Server(quick, app)
+    protocols = Http1Server(app, SystemClock(), ready=quick)
     server = await asyncio.get_running_loop().create_server(protocols, "127.0.0.1", 0)
     try:
         yield Listening(server, protocols)
@@ -77,9 +79,10 @@ async def test_a_head_request_has_no_body() -> None:
 )  # fmt: skip
 async def test_what_changes_the_framing_is_never_quick(headers: str) -> None:
     async with listening() as server:
-        assert not server.protocols.is_simple(f"\r\nhost: x\r\n{headers}\r\n".encode())
-        assert not server.protocols.is_simple(b"\r\naccept: x\r\n\r\n")
-        assert server.protocols.is_simple(b"\r\nHost: x\r\nconnection: keep-alive\r\n\r\n")
+        line = b"GET /quick HTTP/1.1"
+        assert not server.protocols.is_simple(line + f"\r\nhost: x\r\n{headers}\r\n".encode())
+        assert not server.protocols.is_simple(line + b"\r\naccept: x\r\n\r\n")
+        assert server.protocols.is_simple(line + b"\r\nHost: x\r\nconnection: keep-alive\r\n\r\n")
 
 
 async def test_a_body_cannot_be_taken_for_a_request() -> None:
@@ -148,47 +151,16 @@ async def test_old_clients_and_those_that_say_so_get_their_connection_closed() -
             assert (await wire.rest()).startswith(b"HTTP/1.1 200")
 
 
-async def test_a_handler_learns_that_its_client_went_away() -> None:
-    began, ended = asyncio.Event(), asyncio.Event()
-
-    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    async with listening(waits) as server, asyncio.timeout(PATIENCE_S):
-        wire = await Wire.connect(server)
-        wire.ask("/x")
-        await began.wait()
-        wire.vanish()
-        await ended.wait()
-
-
-async def test_an_error_before_the_answer_cuts_the_connection_and_not_the_server() -> None:
-    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
-        raise RuntimeError("on purpose")
-
-    async with listening(fails) as server:
-        wire = await Wire.connect(server)
-        wire.ask("/x")
-        assert await wire.rest() == b""
-        wire = await Wire.connect(server)
-        wire.ask("/quick")
-        assert (await wire.answer())[0] == 204
-
-
 async def test_who_does_not_read_is_not_listened_to() -> None:
     """More than any kernel buffers is answered to a client that reads nothing; what is unsent here stays bounded."""
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1048576\r\n\r\n" + b"x" * (1 << 20)
     heads: list[bytes] = []
 
-    def quick_and_large(head: bytes, client: str) -> bytes:
+    def ready_and_large(head: bytes, client: str) -> bytes:
         heads.append(head)
         return answer
 
-    protocols = Http1Server(quick_and_large, echo)
+    protocols = Http1Server(echo, SystemClock(), ready=ready_and_large)
     server = await asyncio.get_running_loop().create_server(protocols, "127.0.0.1", 0)
     async with server, asyncio.timeout(PATIENCE_S):
         wire = await Wire.connect(Listening(server, protocols))  # type: ignore[arg-type]
@@ -205,23 +177,3 @@ async def test_who_does_not_read_is_not_listened_to() -> None:
         _low, high = connection._transport.get_write_buffer_limits()
         assert connection._transport.get_write_buffer_size() <= high + len(answer)
         wire.vanish()
-
-
-async def test_going_away_lets_the_running_answer_finish() -> None:
-    go_on = asyncio.Event()
-
-    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
-        await go_on.wait()
-        await echo(scope, receive, send)
-
-    async with listening(waits) as server:
-        busy, idle = await Wire.connect(server), await Wire.connect(server)
-        busy.ask("/x")
-        async with asyncio.timeout(PATIENCE_S):
-            await until(lambda: len(server.protocols.connections) == 2)
-            await until(lambda: any(one.task for one in server.protocols.connections))
-        for connection in list(server.protocols.connections):
-            connection.go_away()
-        assert await idle.rest() == b""
-        go_on.set()
-        assert b"GET /x?" in await busy.rest()

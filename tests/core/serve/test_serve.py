@@ -13,10 +13,10 @@ import pytest
 import websockets
 
 from mainspring.core.http.request import Message, Receive, Scope, Send
-from mainspring.core.serve import serve
+from mainspring.core.serve import Server, serve
 from mainspring.core.tls import Tls, TlsError
 from tests.core.certificates import make_certificate
-from tests.core.raw_http import PATIENCE_S, Wire, bound, get, serving
+from tests.core.raw_http import PATIENCE_S, Wire, bound, get, serving, unverified
 
 
 async def answer(send: Send, body: bytes, kind: bytes = b"text/plain") -> None:
@@ -131,6 +131,20 @@ async def house() -> House:
     return House()
 
 
+Way = dict[str, Tls]
+
+
+@pytest.fixture(params=["plain", "tls"])
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> Way:
+    """Plain text and TLS are served by different servers, which behave alike."""
+    return {"tls": make_certificate(tmp_path)} if request.param == "tls" else {}
+
+
+def url(server: Server, path: str) -> str:
+    host, port = server.address[:2]
+    return f"{'ws' if unverified(server) is None else 'wss'}://{host}:{port}{path}"
+
+
 async def within(event: asyncio.Event) -> None:
     await asyncio.wait_for(event.wait(), PATIENCE_S)
 
@@ -145,8 +159,8 @@ async def test_a_thousand_idle_connections_do_not_block_a_new_one(house: House) 
             wire.writer.close()
 
 
-async def test_pipelined_requests_are_answered_in_order(house: House) -> None:
-    async with serving(house) as server:
+async def test_pipelined_requests_are_answered_in_order(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         for number in range(50):
             wire.ask(f"/order?{number}")
@@ -154,8 +168,8 @@ async def test_pipelined_requests_are_answered_in_order(house: House) -> None:
         wire.writer.close()
 
 
-async def test_a_stream_is_cancelled_when_its_client_vanishes(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_stream_is_cancelled_when_its_client_vanishes(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.ask("/events")
         await within(house.started)
@@ -163,8 +177,8 @@ async def test_a_stream_is_cancelled_when_its_client_vanishes(house: House) -> N
         await within(house.ended)
 
 
-async def test_a_writer_does_not_write_into_the_void_when_its_client_vanishes(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_writer_does_not_write_into_the_void_when_its_client_vanishes(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.ask("/flood")
         await within(house.started)
@@ -172,13 +186,15 @@ async def test_a_writer_does_not_write_into_the_void_when_its_client_vanishes(ho
         await within(house.ended)
 
 
-async def test_a_slow_reader_holds_its_handler_back(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_slow_reader_holds_its_handler_back(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, server.address)
-        wire = Wire(*await asyncio.open_connection(sock=sock))
+        trust = unverified(server)
+        name = None if trust is None else "localhost"
+        wire = Wire(*await asyncio.open_connection(sock=sock, ssl=trust, server_hostname=name))
         wire.writer.transport.pause_reading()
         wire.ask("/flood")
         await within(house.started)
@@ -193,8 +209,8 @@ async def test_a_slow_reader_holds_its_handler_back(house: House) -> None:
         await within(house.ended)
 
 
-async def test_an_upload_that_breaks_off_is_a_disconnect_for_its_reader(house: House) -> None:
-    async with serving(house) as server:
+async def test_an_upload_that_breaks_off_is_a_disconnect_for_its_reader(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.writer.write(b"POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n\r\npart")
         await within(house.started)
@@ -202,22 +218,22 @@ async def test_an_upload_that_breaks_off_is_a_disconnect_for_its_reader(house: H
         await within(house.ended)
 
 
-async def test_a_body_can_be_read_after_its_answer_has_begun(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_body_can_be_read_after_its_answer_has_begun(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.ask("/duplex", "POST", b"x" * 300_000, headers="connection: close\r\n")
         assert b"300000" in await wire.rest()
 
 
-async def test_a_fault_before_the_answer_is_a_problem_without_our_text(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_fault_before_the_answer_is_a_problem_without_our_text(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         status, headers, body = await get(server, "/early")
         assert (status, headers["content-type"]) == (500, "application/problem+json")
         assert json.loads(body)["status"] == 500 and b"secret" not in body
 
 
-async def test_a_fault_in_the_middle_of_an_answer_never_looks_like_its_end(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_fault_in_the_middle_of_an_answer_never_looks_like_its_end(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.ask("/late")
         text = await wire.rest()
@@ -237,8 +253,8 @@ async def test_what_is_not_http_is_refused_and_the_server_goes_on(house: House, 
         assert (await get(server, "/hello"))[0] == 200
 
 
-async def test_a_head_without_end_is_refused_at_the_limit(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_head_without_end_is_refused_at_the_limit(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.ask("/hello", headers="".join(f"x-{n}: {'v' * 1000}\r\n" for n in range(300)))
         assert (await wire.rest())[:12] in (b"HTTP/1.1 431", b"")
@@ -252,8 +268,8 @@ async def test_a_head_that_never_ends_is_given_up(house: House) -> None:
         await wire.rest()
 
 
-async def test_a_running_request_finishes_when_the_server_closes(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_running_request_finishes_when_the_server_closes(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire, idle = await Wire.connect(server), await Wire.connect(server)
         wire.ask("/wait")
         await within(house.started)
@@ -268,8 +284,8 @@ async def test_a_running_request_finishes_when_the_server_closes(house: House) -
         assert server.open_exchanges == 0
 
 
-async def test_what_does_not_finish_in_the_grace_is_cancelled_and_told_to_ask_again(house: House) -> None:
-    async with serving(house) as server:
+async def test_what_does_not_finish_in_the_grace_is_cancelled_and_told_to_ask_again(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.ask("/wait")
         await within(house.started)
@@ -281,8 +297,8 @@ async def test_what_does_not_finish_in_the_grace_is_cancelled_and_told_to_ask_ag
         ] == "/problems/core/unavailable"
 
 
-async def test_a_handler_that_answers_on_cancellation_is_heard(house: House) -> None:
-    async with serving(house) as server:
+async def test_a_handler_that_answers_on_cancellation_is_heard(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.ask("/stubborn")
         await within(house.started)
@@ -290,8 +306,8 @@ async def test_a_handler_that_answers_on_cancellation_is_heard(house: House) -> 
         assert (await wire.answer())[2] == b"after all"
 
 
-async def test_an_event_stream_ends_cleanly_and_at_once_when_the_server_closes(house: House) -> None:
-    async with serving(house) as server:
+async def test_an_event_stream_ends_cleanly_and_at_once_when_the_server_closes(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         wire = await Wire.connect(server)
         wire.ask("/events")
         await within(house.started)
@@ -300,9 +316,9 @@ async def test_an_event_stream_ends_cleanly_and_at_once_when_the_server_closes(h
         assert house.ended.is_set()
 
 
-async def test_websockets_are_closed_with_1001_when_the_server_closes(house: House) -> None:
-    async with serving(house) as server:
-        async with websockets.connect("ws://{}:{}/socket".format(*server.address)) as client:
+async def test_websockets_are_closed_with_1001_when_the_server_closes(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
+        async with websockets.connect(url(server, "/socket"), ssl=unverified(server)) as client:
             await client.send("there?")
             assert await client.recv() == "there?"
             closing = asyncio.create_task(server.close(grace_s=600))
@@ -313,39 +329,41 @@ async def test_websockets_are_closed_with_1001_when_the_server_closes(house: Hou
         assert [message["type"] for message in house.seen] == ["websocket.disconnect"]
 
 
-async def test_a_websocket_whose_client_vanishes_ends_its_handler(house: House) -> None:
-    async with serving(house) as server:
-        client = await websockets.connect("ws://{}:{}/socket".format(*server.address))
+async def test_a_websocket_whose_client_vanishes_ends_its_handler(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
+        client = await websockets.connect(url(server, "/socket"), ssl=unverified(server))
         client.transport.abort()
         await within(house.ended)
 
 
-async def test_a_websocket_handler_that_fails_closes_with_1011_or_refuses_with_a_problem(house: House) -> None:
-    async with serving(house) as server:
-        address = "ws://{}:{}/failing_socket".format(*server.address)
-        async with websockets.connect(address + "?accepted") as client:
+async def test_a_websocket_handler_that_fails_closes_with_1011_or_refuses_with_a_problem(
+    house: House, way: Way
+) -> None:
+    async with serving(house, **way) as server:
+        address = url(server, "/failing_socket")
+        async with websockets.connect(address + "?accepted", ssl=unverified(server)) as client:
             with pytest.raises(websockets.ConnectionClosed):
                 await client.recv()
             assert client.close_code == 1011
         with pytest.raises(websockets.InvalidStatus) as refused:
-            await websockets.connect(address)
+            await websockets.connect(address, ssl=unverified(server))
         assert refused.value.response.status_code == 500 and b"secret" not in refused.value.response.body
 
 
-async def test_closing_twice_is_closing_once(house: House) -> None:
-    async with serving(house) as server:
+async def test_closing_twice_is_closing_once(house: House, way: Way) -> None:
+    async with serving(house, **way) as server:
         await asyncio.gather(server.close(0.1), server.close(0.1))
         await server.close(0.1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a policy")
-async def test_its_native_threads_do_not_push_the_loop_off_its_core(house: House) -> None:
+async def test_native_threads_do_not_push_the_loop_off_its_core(house: House, tmp_path: Path) -> None:
     try:
         await asyncio.to_thread(lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)))
     except OSError:
         pytest.skip("this sandbox does not let a process choose how its threads are scheduled")
     before = patient_threads()
-    async with serving(house):
+    async with serving(house, tls=make_certificate(tmp_path)):
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
         assert patient_threads() - before
 

@@ -53,6 +53,11 @@ class Handshake:
         return read_upgrade(request), self._http.trailing_data[0]
 
 
+def asks_for_websocket(request: h11.Request) -> bool:
+    """Whether a request wants to become one, properly or not."""
+    return any(name == b"upgrade" and b"websocket" in bytes(value).lower() for name, value in request.headers)
+
+
 def read_upgrade(request: h11.Request) -> Upgrade:
     """Raises `Refusal`."""
     headers: dict[str, str] = {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close, Frame, Opcode
 
-from mainspring.wire.frames import (
+from mainspring.core.serve.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,

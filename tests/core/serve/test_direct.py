@@ -11,18 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainspring.core.clock import SystemClock
-from mainspring.core.http.request import Receive, Scope, Send
-from mainspring.wire.http1 import IDLE_S, Http1Server
-from mainspring.wire.http1_direct import (
-    BODY_BYTES_WAITING_MAX,
-    UNSENT_BYTES_MAX,
-    WHOLE_BODY,
-    DirectServer,
-    Head,
-    read_head,
-)
+from mainspring.core.http.request import WHOLE_ANSWER, WHOLE_BODY, Receive, Scope, Send
+from mainspring.core.serve.direct import BODY_BYTES_WAITING_MAX
+from mainspring.core.serve.heads import REMEMBERED_BYTES_MAX, REMEMBERED_MAX, Head, HeadReader
+from mainspring.core.serve.http1 import IDLE_S, UNSENT_BYTES_MAX, Http1Server
 from tests.core.raw_http import PATIENCE_S, Wire
-from tests.wire.test_http1 import echo, until
+from tests.core.serve.test_http1 import echo, until
 
 PLAIN = b"GET /a%20b?c=d HTTP/1.1\r\nHost: x\r\nX-Y:  z \r\n\r\n"
 
@@ -33,7 +27,7 @@ def quick(head: Head, client: str) -> bytes | None:
 
 
 class Listening:
-    def __init__(self, server: asyncio.Server, protocols: DirectServer) -> None:
+    def __init__(self, server: asyncio.Server, protocols: Http1Server) -> None:
         self.address = server.sockets[0].getsockname()
         self.protocols = protocols
 
@@ -45,7 +39,7 @@ class Listening:
 
 @contextlib.asynccontextmanager
 async def listening(app: Any = echo) -> AsyncIterator[Any]:
-    protocols = DirectServer(app, SystemClock(), quick)
+    protocols = Http1Server(app, SystemClock(), quick=quick)
     server = await asyncio.get_running_loop().create_server(protocols, "127.0.0.1", 0)
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -69,7 +63,7 @@ def answering(headers: list[tuple[bytes, bytes]], *pieces: bytes | memoryview, s
 
 
 def test_a_plain_head_is_read_as_it_was_written() -> None:
-    head = read_head(PLAIN + b"rest")
+    head = HeadReader().read(PLAIN + b"rest")
     assert head is not None and head.head_bytes == len(PLAIN)
     assert (head.method, head.raw_path, head.query_string) == ("GET", b"/a%20b", b"c=d")
     assert (head.headers, head.body_bytes) == ({b"host": b"x", b"x-y": b"z"}, 0)
@@ -99,7 +93,6 @@ def test_a_plain_head_is_read_as_it_was_written() -> None:
                 b"content-length: 9999999999999999999",
                 b"content-length: 5\r\ntransfer-encoding: chunked",
                 b"Transfer-Encoding: identity",
-                b"connection: close",
                 b"connection: keep-alive, upgrade",
                 b"upgrade: websocket",
                 b"expect: everything",
@@ -113,7 +106,7 @@ def test_a_plain_head_is_read_as_it_was_written() -> None:
     ],
 )
 def test_what_might_be_read_in_two_ways_is_not_read_here(head: bytes) -> None:
-    assert read_head(head) is None
+    assert HeadReader().read(head) is None
 
 
 class Collected(asyncio.Transport):
@@ -152,11 +145,11 @@ async def spoken(server: Http1Server, pieces: list[bytes]) -> tuple[list[bytes],
     for piece in pieces:
         if not transport.closed:
             connection.data_received(piece)
-        while connection.task is not None and not transport.closed:
-            before = len(transport.written), connection.task
+        while connection.exchange is not None and not transport.closed:
+            before = len(transport.written), connection.exchange
             for _ in range(8):
                 await asyncio.sleep(0)
-            if (len(transport.written), connection.task) == before:
+            if (len(transport.written), connection.exchange) == before:
                 break  # it waits for the rest of a body
     connection.connection_lost(None)
     await asyncio.sleep(0)
@@ -191,8 +184,10 @@ def test_whatever_is_sent_in_whatever_pieces_the_answers_are_those_of_h11(
     pieces = [whole[start:stop] for start, stop in itertools.pairwise(places)]
 
     async def both() -> None:
-        direct = await spoken(DirectServer(echo, SystemClock()), pieces)
-        assert direct == await spoken(Http1Server(lambda _head, _client: None, echo), pieces)
+        direct = await spoken(Http1Server(echo, SystemClock()), pieces)
+        odd = Http1Server(echo, SystemClock())
+        odd.read_head = lambda data: None
+        assert direct == await spoken(odd, pieces)
 
     asyncio.run(both())
 
@@ -215,11 +210,11 @@ async def test_a_large_body_comes_whole_and_unread_it_stops_the_socket() -> None
     async with listening(waits) as server:
         wire = await Wire.connect(server)
         wire.ask("/x", "PUT", b"z" * (16 << 20))
-        await until(lambda: bool(server.protocols.connections) and server.connection._current is not None)
-        await until(lambda: not server.connection._current.wants_more)
+        await until(lambda: bool(server.protocols.connections) and server.connection.exchange is not None)
+        await until(lambda: server.connection.exchange.is_full)
         assert not server.connection._transport.is_reading()
         # Not stopped before the limit, and then by the read that passed it.
-        assert BODY_BYTES_WAITING_MAX <= server.connection._current._waiting <= BODY_BYTES_WAITING_MAX + (256 << 10)
+        assert BODY_BYTES_WAITING_MAX <= server.connection.exchange.waiting <= BODY_BYTES_WAITING_MAX + (256 << 10)
         go_on.set()
         assert (await wire.answer())[2] == b"PUT /x? " + b"z" * (16 << 20)
 
@@ -231,14 +226,14 @@ async def test_a_body_that_came_with_its_head_is_offered_whole_and_told_all_the_
         offered.append(scope.get(WHOLE_BODY))
         await echo(scope, receive, send)
 
-    connection, transport = DirectServer(app, SystemClock())(), Collected()
+    connection, transport = Http1Server(app, SystemClock())(), Collected()
     connection.connection_made(transport)
     for pieces in ([b"ab"], [b"a", b"b"], [b"", b"ab"]):
         connection.data_received(b"PUT /x HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n" + pieces[0])
         for piece in pieces[1:]:
             await asyncio.sleep(0)
             connection.data_received(piece)
-        await until(lambda: connection.task is None)
+        await until(lambda: connection.exchange is None)
         assert transport.written.endswith(b"PUT /x? ab")
         transport.written = b""
     assert offered == [b"ab", None, None]
@@ -312,10 +307,10 @@ async def test_what_a_client_asked_for_is_done_also_if_it_left_meanwhile() -> No
         await began.wait()
         wire.vanish()
         await until(lambda: not server.protocols.connections)
-        assert len(server.protocols.left_behind) == 1
+        assert len(server.protocols.exchanges.open) == 1
         go_on.set()
         await done.wait()
-        await until(lambda: not server.protocols.left_behind)
+        await until(lambda: not server.protocols.exchanges.open)
 
 
 async def test_who_ends_its_side_of_the_connection_still_gets_its_answer() -> None:
@@ -370,9 +365,55 @@ async def test_going_away_lets_the_running_answer_finish() -> None:
         busy, idle = await Wire.connect(server), await Wire.connect(server)
         busy.ask("/x")
         await until(lambda: len(server.protocols.connections) == 2)
-        await until(lambda: any(one.task for one in server.protocols.connections))
+        await until(lambda: any(one.exchange for one in server.protocols.connections))
         for connection in list(server.protocols.connections):
             connection.go_away()
         assert await idle.rest() == b""
         go_on.set()
         assert b"GET /x?" in await busy.rest()
+
+
+async def test_past_the_most_connections_a_new_one_is_told_to_come_later() -> None:
+    protocols = Http1Server(echo, SystemClock(), connections_max=2)
+    async with await asyncio.get_running_loop().create_server(protocols, "127.0.0.1", 0) as server:
+        address = Listening(server, protocols)
+        first, second = [await Wire.connect(address) for _ in range(2)]  # type: ignore[arg-type]
+        await until(lambda: len(protocols.connections) == 2)
+        third = await Wire.connect(address)  # type: ignore[arg-type]
+        assert b"\r\nretry-after: 1\r\n" in await third.rest()
+        first.vanish()
+        await until(lambda: len(protocols.connections) == 1)
+        for wire in (await Wire.connect(address), second):  # type: ignore[arg-type]
+            wire.ask("/x")
+            assert (await wire.answer())[0] == 200
+            wire.vanish()
+
+
+def test_the_lines_of_a_head_are_read_once_and_only_so_many_are_remembered() -> None:
+    reader = HeadReader()
+    first, second = reader.read(PLAIN), reader.read(PLAIN.replace(b"/a%20b", b"/c"))
+    assert first is not None and second is not None and second.raw_path == b"/c"
+    assert first.headers is second.headers
+    for number in range(REMEMBERED_MAX * 2):
+        reader.read(b"GET /x HTTP/1.1\r\nhost: %d\r\n\r\n" % number)
+    reader.read(b"GET /x HTTP/1.1\r\nhost: x\r\nx: " + b"y" * REMEMBERED_BYTES_MAX + b"\r\n\r\n")
+    assert len(reader._remembered) <= REMEMBERED_MAX
+    assert all(len(text) <= REMEMBERED_BYTES_MAX for text in reader._remembered)
+
+
+async def test_an_answer_may_be_one_message_where_the_scope_says_so() -> None:
+    async def whole(scope: Scope, receive: Receive, send: Send) -> None:
+        assert WHOLE_ANSWER in scope
+        body = b"" if scope["method"] == "HEAD" else b"whole"
+        headers = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers, "body": body})
+
+    async with listening(whole) as server:
+        wire = await Wire.connect(server)
+        for _ in range(2):
+            wire.ask("/x", "POST", b"ab")
+            assert (await wire.answer())[2] == b"whole"
+        wire.ask("/x", "HEAD")
+        assert (await wire.reader.readuntil(b"\r\n\r\n")).count(b"content-length: 5") == 1
+        wire.ask("/x")
+        assert (await wire.answer())[2] == b"whole"
