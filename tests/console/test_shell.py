@@ -1,11 +1,31 @@
 """The console's frame: found by name or need, one click to sign in, light and dark, by keyboard, on a phone."""
 
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from playwright.async_api import expect
 
+from mainspring.core.manifest import manifests
 from tests.console.conftest import Open
+from tests.fixtures_server import environment
 
 pytestmark = pytest.mark.browser
+
+
+def run_each(programs: dict[str, str], folder: Path) -> None:
+    """Runs programs that may await at their top level, each in a folder of its own."""
+    lines = ["import asyncio, os"]
+    for name, program in programs.items():
+        (folder / name).mkdir()
+        lines += [f"async def {name}():", *(f"    {line}" for line in program.splitlines())]
+        lines += [f"os.chdir({str(folder / name)!r})", f"asyncio.run({name}())"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=120, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
 
 
 async def test_the_token_leaves_the_address_and_the_home_finds_a_system_by_what_it_is_for(
@@ -72,10 +92,19 @@ async def test_the_keyboard_reaches_everything_from_the_top(open_page: Open) -> 
     await expect(page.get_by_role("tab", name="Use")).to_be_visible()
 
 
-async def test_code_metrics_and_promise_are_beside_every_page(open_page: Open, shoot) -> None:
+async def test_code_metrics_and_promise_are_beside_every_page_and_its_python_runs(
+    open_page: Open, shoot, tmp_path: Path
+) -> None:
     page = await open_page("ids?tab=api")
     await expect(page.locator("pre[aria-label=curl]")).to_contain_text("/api/ids")
     await shoot(page, "from-code")
+    programs = {}
+    for name in manifests():
+        await page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        await page.get_by_role("tab", name="From code").click()
+        programs[name] = await page.locator("pre[aria-label='Python, in your own process']").inner_text()
+    await asyncio.to_thread(run_each, programs, tmp_path)
+    await page.get_by_role("navigation").get_by_role("link", name="ids", exact=True).click()
     await page.get_by_role("tab", name="Metrics").click()
     await expect(page.get_by_role("heading", name="Requests a second")).to_be_visible()
     await page.get_by_role("tab", name="About").click()

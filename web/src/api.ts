@@ -50,6 +50,10 @@ export async function apiText(path: string, options: Options = {}): Promise<stri
   return (await request(path, { ...options, headers: { accept: "*/*", ...options.headers } })).text()
 }
 
+export async function apiBlob(path: string, options: Options = {}): Promise<Blob> {
+  return (await request(path, { ...options, headers: { accept: "*/*", ...options.headers } })).blob()
+}
+
 /** A WebSocket below /api that reconnects with a growing pause; gives what stops it. */
 export function live<T>(path: string, onMessage: (message: T) => void, onState?: (open: boolean) => void): () => void {
   let stopped = false

@@ -1,8 +1,9 @@
 import { useCallback, useEffect, useRef, useState } from "react"
 import { api, Problem } from "./api"
 
-/** What an address answers: loaded at once, again on `reload()`, and every `everyMs` while the page is visible. */
-export function useApi<T>(path: string | null, everyMs?: number) {
+/** What an address answers: loaded at once, again on `reload()`, when `follows` changes, and every `everyMs` while the page is
+ * visible. */
+export function useApi<T>(path: string | null, everyMs?: number, follows?: unknown) {
   const [data, setData] = useState<T>()
   const [error, setError] = useState<Problem>()
   const [version, setVersion] = useState(0)
@@ -24,7 +25,7 @@ export function useApi<T>(path: string | null, everyMs?: number) {
       stop.abort()
       clearInterval(timer)
     }
-  }, [path, everyMs, version])
+  }, [path, everyMs, version, follows])
   return { data, error, reload }
 }
 

@@ -10,6 +10,7 @@ from mainspring.social.links.rules import Condition, Rule
 from mainspring.social.links.visitors import Agent, Place, Visitors
 from tests.needs import need_module
 from tests.social.links.conftest import Start, drain, listening
+from tests.social.links.places import maxmind_file
 
 APPLE = "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0"
 CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0"
@@ -44,38 +45,6 @@ async def test_an_agent_is_what_it_says(user_agent: str) -> None:
     await visitors.prepare()
     assert visitors.agent(user_agent) == AGENTS[user_agent]
     assert visitors.place("192.0.2.1") == Place()
-
-
-def maxmind_file(folder: Path) -> Path:
-    """A MaxMind DB (format 2.0) in which every IPv4 address is in Vienna."""
-
-    def text(value: str) -> bytes:
-        return bytes([2 << 5 | len(value)]) + value.encode()
-
-    def number(kind: int, value: int) -> bytes:
-        size = (value.bit_length() + 7) // 8
-        head = [kind << 5 | size] if kind < 8 else [size, kind - 7]
-        return bytes(head) + value.to_bytes(size, "big")
-
-    def table(**values: bytes) -> bytes:
-        return bytes([7 << 5 | len(values)]) + b"".join(text(name) + value for name, value in values.items())
-
-    place = table(country=table(iso_code=text("AT")), city=table(names=table(en=text("Vienna"))))
-    leaf = (1 + 16).to_bytes(3, "big")
-    about = table(
-        node_count=number(6, 1),
-        record_size=number(5, 24),
-        ip_version=number(5, 4),
-        database_type=text("Test-City"),
-        languages=bytes([0, 4]),
-        binary_format_major_version=number(5, 2),
-        binary_format_minor_version=number(5, 0),
-        build_epoch=number(9, 1),
-        description=table(),
-    )
-    path = folder / "places.mmdb"
-    path.write_bytes(leaf + leaf + b"\0" * 16 + place + b"\xab\xcd\xefMaxMind.com" + about)
-    return path
 
 
 async def test_places_come_from_the_file_that_is_configured(start: Start, database: Database, tmp_path: Path) -> None:

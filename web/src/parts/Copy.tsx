@@ -31,7 +31,7 @@ export function Copyable({ value, label }: { value: string; label?: string }) {
 export function Snippet({ code, label }: { code: string; label: string }) {
   return (
     <Box pos="relative">
-      <Box pos="absolute" top={6} right={6}>
+      <Box pos="absolute" top={6} right={6} bg="light-dark(var(--mantine-color-gray-1), var(--mantine-color-dark-8))">
         <Copy value={code} label={`Copy ${label}`} />
       </Box>
       <Box

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -81,6 +82,8 @@ class Counting:
                 self.folded += len(readings)
                 clicked = {str(id): n for id, n in counts[:200] if id is not None}
                 live = {"clicks": sum(n for _, n in counts), "links": clicked}
+                if countries := Counter(one.country for one in readings if one.country):
+                    live["countries"] = countries
                 await self._cache.publish(LIVE, msgspec.json.encode(live))
             took_s = (self._clock.mono_ns() - began_ns) / 1e9
             if place < len(batch) and self.redirects() - before > THICK_A_SECOND * took_s:
@@ -104,7 +107,8 @@ class Counting:
         return counts
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """What is clicked from now on, as JSON: `{"clicks": 3, "links": {"<id>": 2}}`, on whichever node."""
+        """What is clicked from now on, as JSON: `{"clicks": 3, "links": {"<id>": 2}}`, on whichever node; and
+        `"countries": {"AT": 3}` where any is known."""
         return self._cache.subscribe(LIVE)
 
     async def sums(self, scopes: Sequence[str]) -> dict[str, tuple[int, int]]:

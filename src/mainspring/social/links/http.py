@@ -272,7 +272,8 @@ async def import_links(body: bytes, caller: Caller, links: Links) -> transfer.Im
 
 @routes.websocket("/live")
 async def live(channel: Channel, query: LiveQuery, caller: Caller, links: Links) -> None:
-    """Clicks as they are counted: `{"clicks": 3, "links": {"<id>": 2}}`; of one link only, where `link` names it."""
+    """Clicks as they are counted: `{"clicks": 3, "links": {"<id>": 2}}`, and from which countries where that is known; of one
+    link only, where `link` names it."""
     if query.link is None:
         must_be_admin(caller)
     else:

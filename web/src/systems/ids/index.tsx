@@ -28,18 +28,15 @@ curl -s ${origin}/api/ids/01ARZ3NDEKTSV4RRFFQ69G5FAV -H "Authorization: Bearer $
   },
   {
     label: "Python, in your own process",
-    code: `from mainspring.core.clock import SystemClock
-from mainspring.core.database import SqliteDatabase
-from mainspring.primitives.ids import Ids, base62
+    code: `from mainspring.core.application import Mainspring
+from mainspring.core.config import Config
+from mainspring.primitives.ids import Ids
 
-database = SqliteDatabase("ids.db")
-await database.start()
-ids = Ids(database, SystemClock())
-await ids.start()              # leases a worker id
-ids.next()                     # 64 bits, a plain call
-ids.take(1000)                 # a thousand, rising
-ids.typeid("user")
-await ids.sequence("invoice").next()`,
+async with Mainspring(["ids"], Config(data="./data")) as mainspring:
+    ids = await mainspring.service(Ids)      # leases a worker id
+    ids.next()                               # 64 bits, a plain call
+    ids.take(1000)                           # a thousand, rising
+    print(ids.typeid("user"), await ids.sequence("invoice").next())`,
   },
   {
     label: "JavaScript, any ULID or UUID library",

@@ -34,7 +34,7 @@ from mainspring.primitives.limiter import MemoryLimiter, TokenBucket
 
 limiter = MemoryLimiter(SystemClock(), api="100/minute; 1000/hour", login=TokenBucket(5, per=60))
 if not limiter.hit("api", "user-1"):
-    ...`,
+    print("too many")`,
   },
   {
     label: "nginx",

@@ -3,6 +3,7 @@ import { Group, SegmentedControl, Select, Table, Text } from "@mantine/core"
 import { useState } from "react"
 import { Panel } from "../../parts/Panel"
 import { Empty, Told } from "../../parts/Told"
+import { many } from "../../text"
 import { useApi } from "../../use"
 import type { Series } from "./types"
 
@@ -47,7 +48,7 @@ export function Charts({ path, title }: { path: string; title: string }) {
       <Told problem={error} />
       {data && (
         <Text size="sm" mb="xs" data-testid="sums">
-          {data.clicks.toLocaleString()} clicks by about {data.visitors.toLocaleString()} visitors, {data.bots.toLocaleString()} of them by bots
+          {many(data.clicks, "click")}, {data.bots.toLocaleString()} of them by bots; about {many(data.visitors, "visitor")}
         </Text>
       )}
       {data?.points.length === 0 && <Empty>No clicks in this time.</Empty>}

@@ -13,7 +13,7 @@ import type { Link } from "./types"
 
 type Edit = { version: number; at: string; actor: string; before: Record<string, unknown> }
 
-/** One link: its chart, its rules, its QR code, and everything that can be changed about it. */
+/** One link: its chart, its rules, its QR code, what can be changed about it, and what it was before. */
 export function LinkPage({ id, back }: { id: string; back: () => void }) {
   const { data: link, error, reload } = useApi<Link>(`/api/links/links/${id}`, 5000)
   const drop = useAction(async () => {
@@ -110,8 +110,7 @@ function Change({ link, onSaved }: { link: Link; onSaved: () => void }) {
 }
 
 function History({ id, version }: { id: string; version: number }) {
-  const { data, error, reload } = useApi<Edit[]>(`/api/links/links/${id}/history`)
-  useEffect(reload, [version, reload])
+  const { data, error } = useApi<Edit[]>(`/api/links/links/${id}/history`, undefined, version)
   return (
     <Panel title="History">
       <Told problem={error} />

@@ -5,6 +5,7 @@ import { api } from "../../api"
 import { Copy } from "../../parts/Copy"
 import { Panel } from "../../parts/Panel"
 import { Empty, Told } from "../../parts/Told"
+import { many } from "../../text"
 import { useAction, useApi } from "../../use"
 import type { Link, Page } from "./types"
 
@@ -17,9 +18,8 @@ export function LinkTable({ version, open }: { version: number; open: (id: strin
   const [tags, setTags] = useState<string[]>([])
   const cursor = cursors.at(-1)
   const path = `/api/links/links?limit=20&q=${encodeURIComponent(wanted)}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`
-  const { data, error, reload } = useApi<Page<Link>>(path, 5000)
+  const { data, error, reload } = useApi<Page<Link>>(path, 5000, version)
   useEffect(() => setCursors([]), [wanted])
-  useEffect(reload, [version, reload])
   const all = useAction(async (change: (link: Link) => Promise<unknown>) => {
     for (const link of data?.items.filter((one) => chosen.includes(one.id)) ?? []) await change(link)
     setChosen([])
@@ -87,16 +87,16 @@ export function LinkTable({ version, open }: { version: number; open: (id: strin
                         </Badge>
                       ))}
                       {one.has_password && <Badge size="xs" variant="light">password</Badge>}
-                      {one.rules.length > 0 && <Badge size="xs" variant="light">{one.rules.length} rules</Badge>}
+                      {one.rules.length > 0 && <Badge size="xs" variant="light">{many(one.rules.length, "rule")}</Badge>}
                       {one.archived && <Badge size="xs" color="gray">archived</Badge>}
-                      {one.visits_left !== null && <Badge size="xs" variant="light">{one.visits_left} visits left</Badge>}
+                      {one.visits_left !== null && <Badge size="xs" variant="light">{many(one.visits_left, "visit")} left</Badge>}
                     </Group>
                   </Table.Td>
                   <Table.Td ta="right">
                     {one.clicks.toLocaleString()}
                     {one.bots > 0 && (
                       <Text size="xs" c="dimmed">
-                        {one.bots} bots
+                        {many(one.bots, "bot")}
                       </Text>
                     )}
                   </Table.Td>

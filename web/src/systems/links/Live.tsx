@@ -1,20 +1,25 @@
 import { AreaChart } from "@mantine/charts"
-import { Anchor, Group, SimpleGrid, Table, Text } from "@mantine/core"
+import { Anchor, Badge, Group, SimpleGrid, Table, Text } from "@mantine/core"
 import { useEffect, useRef, useState } from "react"
 import { api, live } from "../../api"
 import { Panel } from "../../parts/Panel"
 import { Empty } from "../../parts/Told"
 import type { Link } from "./types"
 
-type Message = { clicks: number; links: Record<string, number> }
+type Message = { clicks: number; links: Record<string, number>; countries?: Record<string, number> }
 
 const seconds = 60
 
-/** Clicks as they are counted: how many each second, and which links they went to. */
+/** The country's name in the reader's language, where its code is one. */
+const regions = new Intl.DisplayNames(undefined, { type: "region" })
+const nameOf = (country: string) => (/^[A-Z]{2}$/.test(country) ? (regions.of(country) ?? country) : country)
+
+/** Clicks as they are counted: how many each second, which links they went to, and from where they came. */
 export function Live({ open }: { open: (id: string) => void }) {
   const now = useRef(0)
   const [rates, setRates] = useState<number[]>(Array(seconds).fill(0))
   const [counts, setCounts] = useState<Record<string, { clicks: number; at: number }>>({})
+  const [countries, setCountries] = useState<Record<string, number>>({})
   const [names, setNames] = useState<Record<string, Link>>({})
   const [connected, setConnected] = useState(false)
   const asked = useRef(new Set<string>())
@@ -28,6 +33,10 @@ export function Live({ open }: { open: (id: string) => void }) {
           for (const [id, clicks] of Object.entries(message.links)) after[id] = { clicks: (before[id]?.clicks ?? 0) + clicks, at: Date.now() }
           return after
         })
+        if (message.countries) {
+          const more = Object.entries(message.countries)
+          setCountries((before) => ({ ...before, ...Object.fromEntries(more.map(([country, clicks]) => [country, (before[country] ?? 0) + clicks])) }))
+        }
         for (const id of Object.keys(message.links)) {
           if (asked.current.has(id)) continue
           asked.current.add(id)
@@ -44,6 +53,7 @@ export function Live({ open }: { open: (id: string) => void }) {
     return () => (stop(), clearInterval(timer))
   }, [])
   const rows = Object.entries(counts).sort(([, a], [, b]) => b.at - a.at).slice(0, 8)
+  const places = Object.entries(countries).sort(([, a], [, b]) => b - a).slice(0, 12)
   return (
     <Panel title="Live" hint={connected ? "Clicks as they are counted, on every node" : "connecting …"}>
       {rows.length === 0 ? (
@@ -78,6 +88,15 @@ export function Live({ open }: { open: (id: string) => void }) {
             </Table.Tbody>
           </Table>
         </SimpleGrid>
+      )}
+      {places.length > 0 && (
+        <Group gap="xs" mt="sm" data-testid="countries">
+          {places.map(([country, clicks]) => (
+            <Badge key={country} variant="default" tt="none">
+              {nameOf(country)} {clicks.toLocaleString()}
+            </Badge>
+          ))}
+        </Group>
       )}
     </Panel>
   )

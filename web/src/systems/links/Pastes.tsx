@@ -5,6 +5,7 @@ import { api, apiText } from "../../api"
 import { Copyable } from "../../parts/Copy"
 import { Panel } from "../../parts/Panel"
 import { Empty, Told } from "../../parts/Told"
+import { many } from "../../text"
 import { useAction, useApi } from "../../use"
 import { type Adata, open, prove, seal } from "./seal"
 import type { Page } from "./types"
@@ -17,7 +18,7 @@ type Paste = {
 type Made = { id: string; url: string; delete_token: string }
 type Body = { body?: string; ct?: string; adata?: Adata }
 
-const expiries = ["5min", "10min", "1hour", "1day", "1week", "1month", "1year", "never"]
+const expiries = ["5min", "10min", "1hour", "1day", "1week", "1month", "1year", "never"].map((value) => ({ value, label: value.replace(/^\d+/, "$& ") }))
 const formats = [
   { value: "plain", label: "plain text" },
   { value: "code", label: "code" },
@@ -176,7 +177,7 @@ function OpenOne() {
           <Button onClick={() => reveal.run()} loading={reveal.busy}>
             {asked.reads_left === 1 ? "Show it, once and for all" : "Show it"}
           </Button>
-          {asked.reads_left !== null && <Badge color="red" variant="light">{asked.reads_left} reads left</Badge>}
+          {asked.reads_left !== null && <Badge color="red" variant="light">{many(asked.reads_left, "read")} left</Badge>}
         </Group>
       )}
       {reveal.result === "\u0000" ? (
@@ -200,8 +201,7 @@ function partsOf(address: string): { id: string; fragment: string } {
 function Mine({ version, open }: { version: number; open: (id: string) => void }) {
   const [query, setQuery] = useState("")
   const [wanted] = useDebouncedValue(query, 250)
-  const { data, error, reload } = useApi<Page<Paste>>(`/api/links/pastes?q=${encodeURIComponent(wanted)}`)
-  useEffect(reload, [version, reload])
+  const { data, error } = useApi<Page<Paste>>(`/api/links/pastes?q=${encodeURIComponent(wanted)}`, undefined, version)
   return (
     <Panel
       title="Mine"
@@ -227,7 +227,7 @@ function Mine({ version, open }: { version: number; open: (id: string) => void }
                   <Table.Td>
                     <Group gap={4}>
                       {one.sealed && <Badge size="xs">sealed</Badge>}
-                      {one.reads_left !== null && <Badge size="xs" color="red">{one.reads_left} reads left</Badge>}
+                      {one.reads_left !== null && <Badge size="xs" color="red">{many(one.reads_left, "read")} left</Badge>}
                       <Badge size="xs" variant="default">{one.language || one.format}</Badge>
                     </Group>
                   </Table.Td>
@@ -269,7 +269,7 @@ function One({ id, close }: { id: string; close: () => void }) {
       hint={paste && `version ${paste.version}`}
       right={
         <Group gap="xs">
-          <Button size="xs" variant="subtle" color="red" onClick={() => drop.run()}>
+          <Button size="xs" variant="subtle" color="red" loading={drop.busy} onClick={() => confirm(`${paste?.title || id} will be gone, with all of its versions. Delete it?`) && drop.run()}>
             Delete
           </Button>
           <Button size="xs" variant="default" onClick={close}>

@@ -128,8 +128,7 @@ function TryAs({ link, dirty }: { link: Link; dirty: boolean }) {
   const [visitor, setVisitor] = useState<Record<string, string>>({})
   const asked = new URLSearchParams(Object.entries(visitor).filter(([, value]) => value)).toString()
   const [wanted] = useDebouncedValue(asked, 250)
-  const { data, error, reload } = useApi<Explanation>(`/api/links/links/${link.id}/explain?as=${encodeURIComponent(wanted)}`)
-  useEffect(reload, [link.version, reload])
+  const { data, error } = useApi<Explanation>(`/api/links/links/${link.id}/explain?as=${encodeURIComponent(wanted)}`, undefined, link.version)
   const field = (name: string, placeholder: string, width = 120) => (
     <TextInput
       size="xs"

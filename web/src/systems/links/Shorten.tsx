@@ -8,7 +8,9 @@ import { Told } from "../../parts/Told"
 import { useAction, useApi } from "../../use"
 import type { Link } from "./types"
 
-const empty = { url: "", alias: "", title: "", tags: [] as string[], valid_until: "", max_visits: "" as string | number, password: "" }
+const empty = { url: "", alias: "", title: "", tags: [] as string[], valid_until: "", max_visits: "" as string | number, password: "", utm: {} as Record<string, string> }
+/** What a campaign's own parameters are called: `utm_source` and so on. */
+const campaign = ["source", "medium", "campaign", "term", "content"]
 
 /** Shortens an address; tells while one types whether the alias can still be had. */
 export function Shorten({ onMade }: { onMade: () => void }) {
@@ -25,6 +27,8 @@ export function Shorten({ onMade }: { onMade: () => void }) {
     if (form.valid_until) body.valid_until = new Date(form.valid_until).toISOString()
     if (form.max_visits) body.max_visits = Number(form.max_visits)
     if (form.password) body.password = form.password
+    const utm = Object.entries(form.utm).filter(([, value]) => value)
+    if (utm.length) body.utm = Object.fromEntries(utm)
     const link = await api<Link>("/api/links/links", { method: "POST", body })
     setForm(empty)
     free.reload()
@@ -74,6 +78,11 @@ export function Shorten({ onMade }: { onMade: () => void }) {
             <TextInput label="Ends" type="datetime-local" value={form.valid_until} onChange={(event) => set({ valid_until: event.currentTarget.value })} />
             <NumberInput label="Visits at most" value={form.max_visits} onChange={(max_visits) => set({ max_visits })} min={1} w={130} />
             <PasswordInput label="Password" value={form.password} onChange={(event) => set({ password: event.currentTarget.value })} autoComplete="off" w={160} />
+          </Group>
+          <Group align="flex-end" gap="sm" mt="xs">
+            {campaign.map((name) => (
+              <TextInput key={name} label={`utm_${name}`} value={form.utm[name] ?? ""} onChange={(event) => set({ utm: { ...form.utm, [name]: event.currentTarget.value } })} w={130} />
+            ))}
           </Group>
         </Collapse>
       </form>

@@ -59,11 +59,12 @@ curl -si ${listeners.links ?? ""}short | grep -i location`,
     label: "Python, in your own process",
     code: `from mainspring.core.application import Mainspring
 from mainspring.core.config import Config
-from mainspring.social.links import Links, NewLink
+from mainspring.social.links import Links
 
 async with Mainspring(["links"], Config(data="./data")) as mainspring:
     links = await mainspring.service(Links)
-    ...`,
+    link = await links.create("https://example.org/a/long/path", max_visits=100)
+    print(links.domains.short_url(link))`,
   },
   {
     label: "The Shlink SDK (npm)",
@@ -78,6 +79,6 @@ await shlink.createShortUrl({ longUrl: "https://example.org/a/long/path", custom
   },
   {
     label: "pbincli: an encrypted paste",
-    code: `echo "only for you" | pbincli send --server ${listeners.links ?? ""} --burn --text -`,
+    code: `echo "only for you" | pbincli send --server ${listeners.links ?? ""} --burn -`,
   },
 ]

@@ -72,18 +72,19 @@ while True:
     },
     {
       label: "Python, in your own process",
-      code: `from pathlib import Path
-from mainspring.core.clock import SystemClock
+      code: `from mainspring.core.application import Mainspring
+from mainspring.core.config import Config
 from mainspring.storage.log import Log
 
-log = Log(Path("data/log"), SystemClock())
-await log.start()
-await log.create_topic("orders", partitions=3)
-await log.append("orders", b'{"status": "paid"}', key=b"user-1")   # on the disk when it returns
-async with log.transaction("copier") as transaction:
-    await transaction.append("invoices", b"...")
-async for batch in log.consumer("billing", ["orders"]):
-    ...`,
+async with Mainspring(["log"], Config(data="./data")) as mainspring:
+    log = await mainspring.service(Log)
+    await log.create_topic("orders", partitions=3)
+    await log.append("orders", b'{"status": "paid"}', key=b"user-1")   # on the disk when it returns
+    async with log.transaction("copier") as transaction:
+        await transaction.append("invoices", b"for user-1")
+    async for batch in log.consumer("billing", ["orders"]):
+        print([record.value for record in batch])
+        break`,
     },
   ]
 }

@@ -28,8 +28,7 @@ export function Browser({ bucket, prefix, go, open, version, changed }: Props) {
     setMoment(to === STEPS ? 0 : Math.round(created + ((Date.now() - created) * to) / STEPS))
   }
   const path = `${bucketPath(bucket.name)}/objects?delimiter=/&prefix=${encodeURIComponent(prefix)}${token ? `&token=${token}` : ""}${asOf}`
-  const { data, error, reload } = useApi<Listing>(path)
-  useEffect(reload, [version, reload])
+  const { data, error } = useApi<Listing>(path, undefined, version)
   const steps = prefix.split("/").slice(0, -1)
   return (
     <Panel

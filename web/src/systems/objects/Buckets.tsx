@@ -3,11 +3,13 @@ import { type FormEvent, useState } from "react"
 import { api } from "../../api"
 import { Panel } from "../../parts/Panel"
 import { Empty, Told } from "../../parts/Told"
+import { useSystems } from "../../shell/systems"
 import { useAction, useApi } from "../../use"
 import { type Bucket, when } from "./types"
 
 export function Buckets({ open }: { open: (name: string) => void }) {
   const { data, error } = useApi<Bucket[]>("/api/objects/buckets", 5000)
+  const door = useSystems().systems.find((one) => one.name === "objects")?.listeners.find((one) => one.name === "s3" && one.state !== "off")
   const [name, setName] = useState("")
   const [versioning, setVersioning] = useState(false)
   const [lock, setLock] = useState(false)
@@ -20,7 +22,7 @@ export function Buckets({ open }: { open: (name: string) => void }) {
     void create.run()
   }
   return (
-    <Panel title="Buckets" hint="What S3 clients see on port 9000, to the byte.">
+    <Panel title="Buckets" hint={door ? `What S3 clients see at ${door.address}, to the byte.` : "Its door for S3 clients is off."}>
       <form onSubmit={submit}>
         <Group align="flex-end" gap="sm">
           <TextInput label="New bucket" placeholder="photos" value={name} onChange={(event) => setName(event.currentTarget.value)} classNames={{ input: "mono" }} required />

@@ -13,9 +13,9 @@ const TEXT_LETTERS_MAX = 20_000
 
 /** One object: a look at it, a link to share, its versions with what locks them. */
 export function ObjectPanel({ bucket, name, turn, changed, close }: { bucket: Bucket; name: string; turn: number; changed: () => void; close: () => void }) {
-  const { data, error, reload } = useApi<VersionLine[]>(`${objectPath(bucket.name, name)}/versions`)
-  useEffect(reload, [turn, reload])
+  const { data, error, reload } = useApi<VersionLine[]>(`${objectPath(bucket.name, name)}/versions`, undefined, turn)
   const [hours, setHours] = useState("1")
+  const versioned = bucket.versioning !== "never"
   const share = useAction(() =>
     api<{ url: string; expires_at: string }>(`${bucketPath(bucket.name)}/presign`, { method: "POST", body: { key: name, expires_s: Number(hours) * 3600 } }),
   )
@@ -25,10 +25,10 @@ export function ObjectPanel({ bucket, name, turn, changed, close }: { bucket: Bu
     changed()
   })
   const remove = (version?: string) =>
+    ((!version && versioned) || confirm(`${version ? "This version of " : ""}${name} will be gone for good. Delete it?`)) &&
     act.run(() => api(`${objectPath(bucket.name, name)}${version ? `?version=${version}` : ""}`, { method: "DELETE" }))
   const restore = (version: string) => act.run(() => api(`${bucketPath(bucket.name)}/restore`, { method: "POST", body: { key: name, version } }))
   const latest = data?.find((one) => one.latest)
-  const versioned = bucket.versioning !== "never"
   return (
     <Panel
       title={name}

@@ -56,15 +56,16 @@ curl -s ${origin}/api/objects/buckets/photos/presign -H "Authorization: Bearer $
     },
     {
       label: "Python, in your own process",
-      code: `from mainspring.storage.objects import Objects
+      code: `from mainspring.core.application import Mainspring
+from mainspring.core.config import Config
+from mainspring.storage.objects import Objects
 
-# database: core's port, prepared; clock: core's
-objects = Objects(database, clock, directories=[Path("d1"), Path("d2"), Path("d3")])   # 2+1 by default
-await objects.start()
-await objects.create_bucket("photos")
-made = await objects.put("photos", "a.jpg", body)          # on stable storage when it returns
-async for chunk in await objects.get("photos", "a.jpg"):
-    ...`,
+async with Mainspring(["objects"], Config(data="./data")) as mainspring:
+    objects = await mainspring.service(Objects)
+    await objects.create_bucket("photos")
+    made = await objects.put("photos", "a.txt", b"hello")      # on stable storage when it returns
+    async for chunk in await objects.get("photos", "a.txt"):
+        print(made.etag, len(chunk))`,
     },
   ]
 }
