@@ -349,6 +349,9 @@ async def test_without_a_database_cached_links_go_on_and_all_else_says_when_to_c
         assert (await links.get(limited.id)).visits_left == 8
         assert (await listener.visit(f"/{cold.code}")).status == 302
         assert links.clicks.dropped == 0
+    await drain(links)
+    ids = {link.id: clicks for link, clicks in ((warm, 2), (limited, 1), (cold, 1))}
+    assert await links.counting.sums([f"link:{id}" for id in ids]) == {f"link:{id}": (n, n) for id, n in ids.items()}
 
 
 async def _away(*args: Any, **kwargs: Any) -> Any:
