@@ -26,7 +26,6 @@ from bench.comparison import Comparison, alternate
 from bench.load import SERVER_CPU, load, pinned_to
 from mainspring.core.clock import SystemClock
 from mainspring.primitives.limiter import Limiter, MemoryLimiter, MemoryStore
-from mainspring.primitives.limiter.redis import RedisStore
 
 WIDE = 1_000_000_000
 KEYS = [f"user:{number:05}" for number in range(1_000)]
@@ -118,6 +117,8 @@ def _redis(seconds: float) -> Comparison:
 
 
 async def _ours_on_redis(url: str, seconds: float) -> float:
+    from mainspring.primitives.limiter.redis import RedisStore
+
     store = RedisStore(url, deadline_s=30)
     limiter = Limiter(store, SystemClock(), api=[f"fixed {WIDE}/minute"] * 3)
 
