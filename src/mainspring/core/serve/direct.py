@@ -20,8 +20,9 @@ BODY_BYTES_WAITING_MAX = 1 << 20
 JOINED_BYTES_MAX = 64 << 10
 """Up to this size a body is joined to its head: one packet costs less than two."""
 
+ASGI = {"version": "3.0"}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-CLOSE = b"connection: close\r\n"
+CLOSE = b"connection: close"
 
 
 class DirectExchange(Exchange):
@@ -32,11 +33,12 @@ class DirectExchange(Exchange):
         "closes", "left", "streams", "waiting",
     )  # fmt: skip
 
-    def __init__(self, connection: "Http1Connection", head: Head) -> None:
+    def __init__(self, connection: "Http1Connection", head: Head, body: bytes) -> None:
+        """`body` is what came with the head, at most as long as it said; a whole one may be taken from the scope."""
         raw_path = head.raw_path
         self.scope = {
             "type": "http",
-            "asgi": {"version": "3.0"},
+            "asgi": ASGI,
             "http_version": "1.1",
             "method": head.method,
             "scheme": connection.scheme,
@@ -50,15 +52,17 @@ class DirectExchange(Exchange):
             WHOLE_ANSWER: True,
         }
         self.head = self.task = None
-        self.left = head.body_bytes
-        self.waiting = 0
+        self.left = head.body_bytes - len(body)
+        self.waiting = len(body)
         """Bytes of the body that have come and nobody has read yet."""
         self.closes = head.closes
         self.answered = self.streams = self._begun = False
         self._connection = connection
         self._is_head = head.method == "HEAD"
-        self._expects_continue = head.expects_continue and head.body_bytes > 0
-        self._pieces: list[bytes] = []
+        self._expects_continue = head.expects_continue and head.body_bytes > 0 and not body
+        self._pieces: list[bytes] = [body] if body else []
+        if not self.left:
+            self.scope[WHOLE_BODY] = body
         self._told = self._gone = False
         self._news: asyncio.Future[None] | None = None
         self._due: int | None = None
@@ -81,10 +85,6 @@ class DirectExchange(Exchange):
             self._expects_continue = False  # it did not wait
             self._wake()
         return rest
-
-    def offer_whole(self) -> None:
-        """The body is there: whoever likes may take it from the scope."""
-        self.scope[WHOLE_BODY] = self._pieces[0] if self._pieces else b""
 
     def gone(self) -> None:
         self._gone = True
@@ -139,10 +139,14 @@ class DirectExchange(Exchange):
             await self._streamed()
 
     def _begin(self, body: bytes | memoryview, more: bool) -> None:
-        head = self._head_of(len(body), more)
+        size = len(body)
+        head = self._head_of(size, more)
         self._begun = True
-        if self._due is not None and len(body) <= JOINED_BYTES_MAX:
-            self._count(len(body), more)
+        if self._due == size <= JOINED_BYTES_MAX and not more:
+            self.answered = True
+            self._connection.write_now(head + body if body else head)
+        elif self._due is not None and size <= JOINED_BYTES_MAX:
+            self._count(size, more)
             self._connection.write_now(head + body if body else head)
         else:
             self._connection.write_now(head)
@@ -202,8 +206,8 @@ class DirectExchange(Exchange):
         elif length is not None:
             self._due = length
         elif more:
-            lines.append(b"transfer-encoding: chunked\r\n")
+            lines.append(b"transfer-encoding: chunked")
         else:
             self._due = body_bytes
-            lines.append(b"content-length: %d\r\n" % body_bytes)
+            lines.append(b"content-length: %d" % body_bytes)
         return answer_head(status, fields, *lines)

@@ -16,6 +16,7 @@ HEAD_BYTES_MAX = 64 << 10
 SIMPLE_HEADS_MAX = 1_000
 REMEMBERED_MAX = 256
 REMEMBERED_BYTES_MAX = 4_096
+END = (b"", b"")
 BODILESS = frozenset({204, 304})
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -27,7 +28,7 @@ _FRAMING = re.compile(
     rb"\r\n(?:content-length|transfer-encoding|connection(?!:[ \t]*keep-alive\r\n)|expect|upgrade)[ \t]*:",
     re.IGNORECASE,
 )
-_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, text.encode()) for status, text in responses.items()}
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, text.encode()) for status, text in responses.items()}
 
 
 class Lines(NamedTuple):
@@ -145,11 +146,15 @@ def read_lines(text: bytes) -> Lines | None:
 
 
 def answer_head(status: int, fields: Iterable[tuple[bytes, bytes]], *more: bytes) -> bytes:
-    """The head of an answer; `more` are whole lines. Raises `ValueError` for a header that would break its framing."""
-    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-    lines += [b"%b: %b\r\n" % field for field in fields]
+    """The head of an answer; `more` are whole lines, without their ends.
+
+    Raises `ValueError` for a header that would break its framing.
+    """
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
+    lines += [b": ".join(field) for field in fields]
     lines += more
-    head = b"".join(lines)
-    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or b"\0" in head:
+    lines += END
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
         raise ValueError("a header of the answer would break its framing")
-    return head + b"\r\n"
+    return head

@@ -82,7 +82,7 @@ class Http1Server:
         """The `date` line of an answer."""
         now_s = self._clock.wall_ns() // 1_000_000_000
         if now_s != self._date_s:
-            self._date_s, self._date = now_s, b"date: %b\r\n" % formatdate(now_s, usegmt=True).encode()
+            self._date_s, self._date = now_s, b"date: %b" % formatdate(now_s, usegmt=True).encode()
         return self._date
 
     def has_room_for(self, connection: "Http1Connection") -> bool:
@@ -309,8 +309,8 @@ class Http1Connection(asyncio.Protocol):
             self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
             self._read(self._http, data)
             return
-        whole = len(data) == head.head_bytes
-        if whole and not head.body_bytes and server.quick is not None:
+        begins, ends = head.head_bytes, head.head_bytes + head.body_bytes
+        if begins == ends == len(data) and server.quick is not None:
             answer = server.quick(head, self.peer[0])
             if answer is not None:
                 self.heard_s = self.loop.time()
@@ -319,13 +319,10 @@ class Http1Connection(asyncio.Protocol):
         if head.expects_continue and not head.body_bytes:
             # Needless, but botocore takes a final answer here for the end of its patience with this connection.
             self._transport.write(CONTINUE)
-        exchange = self.exchange = DirectExchange(self, head)
-        if not whole:
-            self._ahead = exchange.hear(data[head.head_bytes :])
-            if not exchange.left:
-                exchange.offer_whole()
-            if self._ahead:
-                self._stop_listening()
+        exchange = self.exchange = DirectExchange(self, head, data[begins:ends])
+        if len(data) > ends:
+            self._ahead = data[ends:]
+            self._stop_listening()
         exchange.task = self.loop.create_task(server.exchanges.run(exchange))
 
     def _ready_answer(self, ready: Ready, data: bytes) -> bytes | None:
