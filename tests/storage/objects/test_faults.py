@@ -68,7 +68,7 @@ async def whole(objects: Objects) -> bool:
         disks = [place.disk for place in stripe.places if place is not None]
         if len(set(disks)) != stripe.profile.shards or not live.issuperset(disks):
             return False
-        good, _ = await objects.engine.store.fragments(stripe, len(stripe.places))
+        good, _ = await objects.engine.store.shards.fragments(stripe, len(stripe.places))
         if len(good) != stripe.profile.shards:
             return False
     return True

@@ -6,9 +6,26 @@ import pytest
 
 from mainspring.storage.objects import Objects, reading
 from mainspring.storage.objects.errors import InternalError
-from tests.storage.objects.conftest import STRIPE_BYTES, MakeStore
+from mainspring.storage.objects.extents import BLOCK
+from tests.storage.objects.conftest import STRIPE_BYTES, MakeStore, RoomyFiles
 
 SPAN = STRIPE_BYTES // 4
+MIB = 1 << 20
+
+
+class CountingFiles(RoomyFiles):
+    """Counts the bytes that disks are asked for; nothing is in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_bytes = 0
+
+    def read(self, fd: int, length: int, offset: int) -> bytes:
+        self.read_bytes += length
+        return super().read(fd, length, offset)
+
+    def read_cached(self, fd: int, length: int, offset: int) -> bytes | None:
+        return None
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +78,21 @@ async def test_a_byte_that_differs_is_never_given_where_nothing_can_replace_it(m
     with pytest.raises(InternalError):
         await read()
     assert len(got) >= STRIPE_BYTES and body.startswith(got)
+
+
+async def test_a_short_read_from_a_stripe_that_lost_a_shard_asks_for_no_more_than_it_depends_on(
+    make_store: MakeStore,
+) -> None:
+    files = CountingFiles()
+    objects: Objects = (await make_store(6, stripe_bytes=MIB, files=files)).objects
+    await objects.create_bucket("box")
+    body = os.urandom(MIB)
+    await objects.put("box", "k", body)
+    await objects.upkeep.stop()
+    for disk in list(objects.engine.store.disks.values())[:2]:
+        disk.fail("taken away")
+    for first in range(0, MIB, MIB // 8):
+        files.read_bytes = 0
+        assert await (await objects.get("box", "k", (first + 5, first + 14))).read() == body[first + 5 : first + 15]
+        assert files.read_bytes <= 4 * (BLOCK + 1024)
+    assert objects.engine.store.degraded_reads

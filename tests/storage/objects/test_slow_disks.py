@@ -129,7 +129,7 @@ def test_healing_does_not_wait_for_ever_for_a_disk_that_does_not_answer(
         await objects.upkeep.stop()
         stripe = await stripe_of(objects)
         slow[disk_of(await stripe_of(objects))] = 1e6
-        good, bad = await objects.engine.store.fragments(stripe, len(stripe.places))
+        good, bad = await objects.engine.store.shards.fragments(stripe, len(stripe.places))
         assert len(good) == 5 and bad == {0: "it does not answer"}
 
     with caplog.at_level(logging.CRITICAL):

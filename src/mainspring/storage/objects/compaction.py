@@ -257,7 +257,7 @@ class Compaction:
             if place is None or (place.disk, place.segment) not in doomed:
                 continue
             try:
-                fragment = await self._store.fragment(stripe, index)
+                fragment = await self._store.shards.fragment(stripe, index)
             except (Damage, Lost, OSError) as error:
                 log.warning("stripe %d, shard %d: %s", stripe.id, index, error)
                 self._healing.note(stripe)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from mainspring.storage.objects.galois import Row, combine, inverse, inverted
+
 CODEC_BYTES = 80
 
 
@@ -67,11 +69,29 @@ def decode(fragments: Mapping[int, bytes], profile: Profile, size: int) -> bytes
     if profile.m == 0:
         return fragments[0]
     missing = [index for index in range(profile.k) if index not in fragments]
-    data = dict(fragments)
-    if missing:
-        known = [fragments[index] for index in sorted(fragments)]
-        data.update(zip(missing, reconstruct(known, missing, profile), strict=True))
-    return b"".join([memoryview(data[index])[CODEC_BYTES:] for index in range(profile.k)])[:size]
+    length = shard_length(size, profile.k)
+    shards = {index: memoryview(fragment)[CODEC_BYTES:] for index, fragment in fragments.items()}
+    shards.update(zip(missing, compute(fragments, missing, profile, CODEC_BYTES, length), strict=True))
+    return b"".join([shards[index] for index in range(profile.k)])[:size]
+
+
+def compute(
+    parts: Mapping[int, bytes], missing: Sequence[int], profile: Profile, skip: int, length: int
+) -> list[memoryview]:
+    """Bytes of the data shards with the indexes `missing`, from the same bytes of at least k others: [skip, skip + length) of
+    each part. A range of a shard depends on no more than that range of the others."""
+    if not missing:
+        return []
+    known = tuple(sorted(parts)[: profile.k])
+    rows = _factors(profile, known)
+    return combine([rows[index] for index in missing], [parts[index] for index in known], skip, length)
+
+
+@lru_cache(maxsize=256)
+def _factors(profile: Profile, known: tuple[int, ...]) -> list[Row]:
+    """How each data shard is made of the `known` k shards: the inverse of what made those of the data shards."""
+    k = profile.k
+    return inverted([tuple(inverse(one ^ at) if one >= k else int(one == at) for at in range(k)) for one in known])
 
 
 def reconstruct(fragments: Sequence[bytes], missing: Sequence[int], profile: Profile) -> list[bytes]:

@@ -71,6 +71,14 @@ def parse_header(data: bytes | memoryview) -> Header:
     return Header(stripe, index, k, m, codec, size, length, at_us, disk)
 
 
+def check_header(head: bytes | memoryview, stripe: int, index: int) -> Header:
+    """Raises `Damage` where another shard lies here, or none."""
+    header = parse_header(head)
+    if (header.stripe, header.shard) != (stripe, index):
+        raise Damage(f"shard {header.shard} of stripe {header.stripe} lies here")
+    return header
+
+
 def parts(length: int, codec: int) -> list[tuple[int, int]]:
     """(offset, length) of the parts of an extent that `check_whole` takes: header, fragment, and what follows it."""
     end = HEADER_BYTES + codec + length
@@ -79,9 +87,7 @@ def parts(length: int, codec: int) -> list[tuple[int, int]]:
 
 def check_whole(head: bytes, fragment: bytes, tail: bytes, stripe: int, index: int) -> None:
     """Checks every block of an extent. Raises `Damage`."""
-    header = parse_header(head)
-    if (header.stripe, header.shard) != (stripe, index):
-        raise Damage(f"shard {header.shard} of stripe {header.stripe} lies here")
+    header = check_header(head, stripe, index)
     blocks = -(-header.length // BLOCK)
     whole_bytes = extent_bytes(header.length, header.codec)
     if len(fragment) != header.codec + header.length or len(head) + len(fragment) + len(tail) != whole_bytes:

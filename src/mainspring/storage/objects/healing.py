@@ -91,7 +91,7 @@ class Healing:
         stripe = await self._database.read(references.load, id)
         if stripe is None:
             return 0
-        good, bad = await self._store.fragments(stripe, len(stripe.places))
+        good, bad = await self._store.shards.fragments(stripe, len(stripe.places))
         kept = {index for index in good if not self._is_leaving(stripe, index)}
         if len(kept) == len(stripe.places):
             await self._thicken(stripe)

@@ -129,7 +129,7 @@ async def _prove_shards(objects: "Objects", bucket: str, one: Listed, report: Re
             del seen[next(iter(seen))]
         seen[id] = None
         stripe = await objects.engine.store.find(id)
-        good, bad = await objects.engine.store.fragments(stripe, len(stripe.places))
+        good, bad = await objects.engine.store.shards.fragments(stripe, len(stripe.places))
         report.stripes += 1
         report.shards += len(good)
         report.bad_shards += len(bad)

@@ -10,6 +10,7 @@ from mainspring.storage.objects.errors import InternalError, InvalidPartNumber, 
 from mainspring.storage.objects.model import Object, Piece
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.stripes import StripeStore
+from mainspring.storage.objects.windows import Window
 
 CHUNK_BYTES = 1 << 20
 SPAN_BYTES = 2 << 20
@@ -20,12 +21,13 @@ CACHED_BYTES_MAX = 128 << 10
 
 
 class Span(NamedTuple):
-    """Bytes [start, stop) of a stripe's payload. For a sealed object they are whole packages of `unit` from number
-    `package` on, of which `skip` plain bytes are left out and `take` are wanted."""
+    """Bytes [start, stop) of a stripe's payload, of which the spans to come want more until `ends`. For a sealed object they
+    are whole packages of `unit` from number `package` on, of which `skip` plain bytes are left out and `take` are wanted."""
 
     piece: Piece
     start: int
     stop: int
+    ends: int
     unit: Unit | None = None
     package: int = 0
     skip: int = 0
@@ -60,7 +62,7 @@ class Reader:
         self._store = store
         self._pieces = pieces
         self._stripes = {stripe.id: stripe for stripe in stripes}
-        self._whole: dict[int, bytes] = {}
+        self._kept: dict[int, Window] = {}
         self._data_key = data_key
         self._ticket = ticket
         self._readers = readers
@@ -112,7 +114,7 @@ class Reader:
 
     async def _fetch(self, span: Span) -> bytes | memoryview:
         known = self._stripes.get(span.piece.stripe)
-        data = await self._store.read(span.piece.stripe, span.start, span.stop, known, self._whole)
+        data = await self._store.read(span.piece.stripe, span.start, span.stop, known, self._kept, span.ends)
         if len(data) != span.stop - span.start:
             raise InternalError(f"stripe {span.piece.stripe} is shorter than its pieces")
         if span.unit is None or self._data_key is None:
@@ -127,7 +129,7 @@ class Reader:
             low, high = max(self.start - at, 0), min(self.stop - at, piece.length)
             for begin in range(low, high, SPAN_BYTES):
                 end = min(begin + SPAN_BYTES, high)
-                spans.append(Span(piece, piece.offset + begin, piece.offset + end))
+                spans.append(Span(piece, piece.offset + begin, piece.offset + end, piece.offset + high))
             at += piece.length
         return spans
 
@@ -145,13 +147,14 @@ class Reader:
                 low, high = max(self.start - at, 0), min(self.stop - at, plain)
                 step = SPAN_BYTES // PACKAGE
                 first, last = low // PACKAGE, -(-high // PACKAGE)
+                ends = piece.offset + min(last * (PACKAGE + TAG), piece.length)
                 for begin in range(first, last, step):
                     end = min(begin + step, last)
                     from_plain, to_plain = max(low, begin * PACKAGE), min(high, end * PACKAGE)
                     start = piece.offset + begin * (PACKAGE + TAG)
                     stop = piece.offset + min(end * (PACKAGE + TAG), piece.length)
                     skip = from_plain - begin * PACKAGE
-                    spans.append(Span(piece, start, stop, unit, package + begin, skip, to_plain - from_plain))
+                    spans.append(Span(piece, start, stop, ends, unit, package + begin, skip, to_plain - from_plain))
                 at += plain
                 package += -(-plain // PACKAGE)
         return spans

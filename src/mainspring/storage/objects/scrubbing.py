@@ -45,7 +45,7 @@ class Scrubbing:
             standing.begun_us = now_us
         rows = await self._database.read(references.stripes_after, standing.after, count)
         for stripe, _ in rows:
-            _, bad = await self._store.fragments(stripe, len(stripe.places))
+            _, bad = await self._store.shards.fragments(stripe, len(stripe.places))
             standing.stripes += 1
             standing.shards += len(stripe.places)
             standing.bad += len(bad)

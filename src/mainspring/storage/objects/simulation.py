@@ -278,7 +278,7 @@ async def _ensure_whole(machine: Machine) -> None:
             assert stripe.m >= default_profile(len(store.disks)).m, (
                 f"{stripe} has less parity than {len(store.disks)} disks allow"
             )
-            good, bad = await store.fragments(stripe, len(stripe.places))
+            good, bad = await store.shards.fragments(stripe, len(stripe.places))
             assert len(good) == len(stripe.places), f"{stripe} lacks {bad}"
         after = rows[-1][0].id
 

@@ -10,10 +10,10 @@ A write counts once k+1 shards (k without parity) are durable; what failed to be
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from awscrt.checksums import crc32c  # type: ignore[import-untyped]
@@ -28,7 +28,9 @@ from mainspring.storage.objects.extents import Damage
 from mainspring.storage.objects.placing import Placing
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.settings import ObjectsSettings
-from mainspring.storage.objects.volumes import STALLED_S, Disk, Lost, Place, Segment
+from mainspring.storage.objects.shards import Shards, read_the_exception
+from mainspring.storage.objects.volumes import Disk, Lost, Place, Segment
+from mainspring.storage.objects.windows import Window, bounds, spans
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class StripeStore:
     ) -> None:
         self.disks: dict[int, Disk] = {}
         self.placing = Placing(self.disks, clock, settings)
+        self.shards = Shards(self.disks, clock)
         self.degraded_reads = self.bad_shards = 0
         self._database = database
         self._clock = clock
@@ -220,23 +223,34 @@ class StripeStore:
         return data if data is not None and crc32c(data) == crc else None
 
     async def read(
-        self, id: int, start: int, stop: int, known: Stripe | None = None, whole: dict[int, bytes] | None = None
+        self,
+        id: int,
+        start: int,
+        stop: int,
+        known: Stripe | None = None,
+        kept: dict[int, Window] | None = None,
+        ends: int = 0,
     ) -> bytes | memoryview:
-        """Bytes [start, stop) of the payload of stripe `id`, which lay as `known` says. `whole` is kept by who reads on: it has
-        the payload of the last stripe that had to be decoded, which is not decoded again for its next bytes.
+        """Bytes [start, stop) of the payload of stripe `id`, which lay as `known` says. Who will read on until `ends` has
+        `kept`: where parity is needed before that, it gets all of what is read for it, which is not read again for the next
+        bytes.
 
         Raises `InternalError`.
         """
         stripe = known or await self.find(id)
-        whole = {} if whole is None else whole
+        if start >= stop:
+            return b""
+        if kept and (window := kept.get(id)) is not None and window.has(start, stop):
+            return await self._take(window, start, stop)
+        kept, ends = {} if kept is None else kept, max(stop, ends)
         try:
-            return await self._read(stripe, start, stop, whole)
+            return await self._read(stripe, start, stop, ends, kept)
         except InternalError:
             self._known.pop(id, None)
             again = await self.find(id)
             if again.places == stripe.places:
                 raise
-            return await self._read(again, start, stop, whole)
+            return await self._read(again, start, stop, ends, kept)
 
     async def find(self, id: int) -> Stripe:
         """Where stripe `id` lies. Raises `InternalError` where there is none."""
@@ -258,164 +272,82 @@ class StripeStore:
     def forget(self, id: int) -> None:
         self._known.pop(id, None)
 
-    async def _read(self, stripe: Stripe, start: int, stop: int, whole: dict[int, bytes]) -> bytes | memoryview:
-        if start >= stop:
-            return b""
-        if (payload := whole.get(stripe.id)) is not None:
-            return memoryview(payload)[start:stop]
-        length = shard_length(stripe.size, stripe.k)
-        first, last = start // length, (stop - 1) // length
-        wanted = {
-            index: (max(0, start - index * length), min(length, stop - index * length))
-            for index in range(first, last + 1)
-        }
-        if any(self._is_gone(stripe, index) for index in wanted):
-            return await self._read_degraded(stripe, start, stop, whole)
+    async def _read(
+        self, stripe: Stripe, start: int, stop: int, ends: int, kept: dict[int, Window]
+    ) -> bytes | memoryview:
+        if any(self.shards.is_gone(stripe, index) for index in spans(stripe, start, ends)):
+            return await self._read_degraded(stripe, start, stop, ends, kept)
+        wanted = spans(stripe, start, stop)
         if not stripe.m and len(wanted) == 1:
             # Nothing could replace it, so there is nothing to watch.
+            ((first, span),) = wanted.items()
             try:
-                return await self._read_part(stripe, first, *wanted[first])
+                return await self._read_part(stripe, first, *span)
             except (Damage, Lost, OSError) as error:
                 self._note_bad(stripe, first, error)
-            return await self._read_degraded(stripe, start, stop, whole, {first})
+            return await self._read_degraded(stripe, start, stop, ends, kept, {first})
         tasks = {index: asyncio.create_task(self._read_part(stripe, index, *span)) for index, span in wanted.items()}
-        late_s = max((self._late_s(stripe, index) for index in wanted), default=1.0) if stripe.m else None
+        late_s = max((self.shards.late_s(stripe, index) for index in wanted), default=1.0) if stripe.m else None
         await asyncio.wait(tasks.values(), timeout=late_s)
         if all(task.done() and task.exception() is None for task in tasks.values()):
             parts = [task.result() for task in tasks.values()]
             return parts[0] if len(parts) == 1 else b"".join(parts)
         for index, task in tasks.items():
             if not task.done():
-                task.add_done_callback(_read_the_exception)
+                task.add_done_callback(read_the_exception)
             elif (failure := task.exception()) is not None and not isinstance(failure, Damage | Lost | OSError):
                 raise failure
             if not task.done() or task.exception() is not None:
                 self._note_bad(stripe, index, task.exception() if task.done() else "late")
         bad = {index for index, task in tasks.items() if not task.done() or task.exception() is not None}
-        return await self._read_degraded(stripe, start, stop, whole, bad)
+        return await self._read_degraded(stripe, start, stop, ends, kept, bad)
+
+    async def _read_part(self, stripe: Stripe, index: int, start: int, stop: int) -> memoryview:
+        blocks, skip = await self.shards.part(stripe, index, start, stop)
+        return memoryview(blocks)[skip : skip + stop - start]
 
     async def _read_degraded(
-        self, stripe: Stripe, start: int, stop: int, whole: dict[int, bytes], bad: Collection[int] = ()
-    ) -> memoryview:
+        self,
+        stripe: Stripe,
+        start: int,
+        stop: int,
+        ends: int,
+        kept: dict[int, Window],
+        bad: Collection[int] = (),
+    ) -> bytes | memoryview:
         self.on_bad(stripe)
         self.degraded_reads += 1
-        payload = await self.payload(stripe, bad)
-        whole.clear()
-        whole[stripe.id] = payload
-        return memoryview(payload)[start:stop]
+        kept.clear()
+        found, missing = await self.shards.parts(stripe, *bounds(stripe, start, ends), bad)
+        self._ensure_enough(stripe, found, missing)
+        skip = next(part.skip for part in found.values())
+        window = Window(stripe, start, ends, {index: part.blocks for index, part in found.items()}, skip)
+        kept[stripe.id] = window
+        return await self._take(window, start, stop)
 
-    def _is_gone(self, stripe: Stripe, index: int) -> bool:
-        """Whether a shard need not even be asked for."""
-        place = stripe.places[index]
-        disk = None if place is None else self.disks.get(place.disk)
-        return disk is None or disk.lost is not None
+    async def _take(self, window: Window, start: int, stop: int) -> bytes | memoryview:
+        if window.is_missing(start, stop):
+            await self.run(window.compute)
+        return window.take(start, stop)
 
     def _note_bad(self, stripe: Stripe, index: int, reason: BaseException | str | None) -> None:
         self.bad_shards += 1
         log.warning("stripe %d, shard %d at %s: %s", stripe.id, index, stripe.places[index], reason)
 
-    def _late_s(self, stripe: Stripe, index: int) -> float:
-        place = stripe.places[index]
-        disk = None if place is None else self.disks.get(place.disk)
-        return 0.0 if disk is None else disk.latencies.late_s
-
-    async def _read_part(self, stripe: Stripe, index: int, start: int, stop: int) -> memoryview:
-        """Bytes [start, stop) of one shard, checked. Raises `Damage`, `Lost` or `OSError`."""
-        disk, place = self._disk_of(stripe, index)
-        length = shard_length(stripe.size, stripe.k)
-        codec = CODEC_BYTES if stripe.m else 0
-        begin, blocks_bytes, table_at, table_bytes = extents.window(length, codec, start, stop)
-        skipped = start - start // extents.BLOCK * extents.BLOCK
-
-        def checked(parts: list[bytes]) -> memoryview:
-            blocks, table = parts
-            if len(blocks) != blocks_bytes:
-                raise Damage("cut short")
-            extents.check_blocks(blocks, table)
-            return memoryview(blocks)[skipped : skipped + stop - start]
-
-        began_ns = self._clock.mono_ns()
-        part = await disk.read_with(place, [(begin, blocks_bytes), (table_at, table_bytes)], checked)
-        disk.latencies.note((self._clock.mono_ns() - began_ns) / 1e9)
-        return part
-
-    async def payload(self, stripe: Stripe, bad: Collection[int] = ()) -> bytes:
-        """The whole payload from any k good shards, those that are `bad` or late asked for last. Raises `InternalError`
-        where there are fewer."""
-        fragments, missing = await self.fragments(stripe, stripe.k, bad)
-        if len(fragments) < stripe.k:
-            log.error("stripe %d cannot be read: of %s the shards %s are missing", stripe.id, stripe.profile, missing)
-            raise InternalError(stripe=stripe.id, missing_shards=sorted(missing))
+    async def payload(self, stripe: Stripe) -> bytes:
+        """The whole payload from any k good shards. Raises `InternalError` where there are fewer."""
+        fragments, missing = await self.shards.fragments(stripe, stripe.k)
+        self._ensure_enough(stripe, fragments, missing)
         return await self.run(decode, fragments, stripe.profile, stripe.size)
 
-    async def fragments(
-        self, stripe: Stripe, enough: int, last: Collection[int] = ()
-    ) -> tuple[dict[int, bytes], dict[int, str]]:
-        """Good fragments by index, at least `enough` where there are so many; and what is wrong with the others tried.
-
-        While one is late another is asked for, and one that does not answer at all is not waited for longer than a minute.
-        """
-        good: dict[int, bytes] = {}
-        bad: dict[int, str] = {}
-        # Those that are known to be gone come last, so that what is needed is asked for all at once.
-        untried = sorted(range(len(stripe.places)), key=lambda index: (index in last, self._is_gone(stripe, index)))
-        late_s = max(self._late_s(stripe, index) for index in untried)
-        running: dict[asyncio.Task[bytes], int] = {}
-        late: set[asyncio.Task[bytes]] = set()
-        try:
-            while len(good) < enough:
-                while untried and len(good) + len(running) - len(late) < enough:
-                    index = untried.pop(0)
-                    running[asyncio.create_task(self.fragment(stripe, index))] = index
-                if not running:
-                    break
-                patience_s = late_s if untried else STALLED_S
-                done, others = await asyncio.wait(running, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-                if not done and not untried:
-                    bad.update((index, "it does not answer") for index in running.values())
-                    break
-                if not done:
-                    late |= others
-                for task in done:
-                    index = running.pop(task)
-                    late.discard(task)
-                    error = task.exception()
-                    if error is None:
-                        good[index] = task.result()
-                    elif isinstance(error, Damage | Lost | OSError):
-                        bad[index] = str(error)
-                    else:
-                        raise error
-        finally:
-            for task in running:
-                task.add_done_callback(_read_the_exception)
-                task.cancel()
-        return good, bad
-
-    async def fragment(self, stripe: Stripe, index: int) -> bytes:
-        """One whole fragment, every block checked. Raises `Damage`, `Lost` or `OSError`."""
-        disk, place = self._disk_of(stripe, index)
-        codec = CODEC_BYTES if stripe.m else 0
-        head, fragment, tail = await disk.read_parts(place, extents.parts(shard_length(stripe.size, stripe.k), codec))
-        await self.run(extents.check_whole, head, fragment, tail, stripe.id, index)
-        return fragment
-
-    def _disk_of(self, stripe: Stripe, index: int) -> tuple[Disk, Place]:
-        place = stripe.places[index]
-        if place is None:
-            raise Lost("it was never written, or its disk is lost")
-        disk = self.disks.get(place.disk)
-        if disk is None:
-            raise Lost(f"disk {place.disk} is lost")
-        return disk, place
+    @staticmethod
+    def _ensure_enough(stripe: Stripe, found: Mapping[int, object], missing: dict[int, str]) -> None:
+        if len(found) < stripe.k:
+            log.error("stripe %d cannot be read: of %s the shards %s are missing", stripe.id, stripe.profile, missing)
+            raise InternalError(stripe=stripe.id, missing_shards=sorted(missing))
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
-
-
-def _read_the_exception(task: "asyncio.Task[Any]") -> None:
-    if not task.cancelled():
-        task.exception()
 
 
 def _ignore(stripe: Stripe) -> None:
