@@ -10,9 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from mainspring.core.clock import SystemClock, VirtualClock
-from mainspring.core.job_leases import LEASE_S, SharedLeases
+from mainspring.core.job_leases import LEASE_S
 from mainspring.core.jobs import CANCEL_S, FIRST_AFTER_S_MAX, RENEW_EVERY_S, RUNNING_MAX, Jobs
 from mainspring.core.problems import Unavailable
+from mainspring.core.shared_leases import SharedLeases
 from mainspring.core.telemetry import Metrics
 from tests.fixtures_database import PostgresServer, postgres_database
 from tests.waiting import until

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mainspring.core.clock import Clock, SystemClock, VirtualClock
-from mainspring.core.outbox import OutboxLog, Retention, transactions
+from mainspring.core.outbox import OutboxLog, Retention, idle, transactions
 from mainspring.core.outbox.relay import HEADER, RECORDS_AT_ONCE, Item, Relay
 from mainspring.core.ports import Connection, Record
 from mainspring.core.problems import Unavailable
@@ -80,7 +80,7 @@ def emit(connection: Connection, topic: str, *values: bytes, key: bytes | None =
 
 
 async def all_relayed(database: Any) -> bool:
-    return not await database.read(transactions.is_unrelayed)
+    return not await database.read(idle.is_unrelayed)
 
 
 async def test_every_event_is_in_the_log_once_and_in_order(database: Any) -> None:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .accounts import Accounts
 from .accounts.key_pairs import access_key_of, secret_key_of
@@ -39,8 +39,12 @@ from .telemetry.process import ProcessMetrics
 from .tls import TlsError
 from .wiring import Wiring
 
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+CORE = Path(__file__).parent
 
 
 class CannotStart(RuntimeError):
@@ -256,15 +260,23 @@ async def prepare_all(database: Database) -> list[str]:
 
 
 async def _prepare_accounts(database: Database) -> None:
-    from .accounts import tables
+    await database.prepare("accounts", _account_tables, CORE / "accounts" / "migrations")
 
-    await database.prepare("accounts", tables.tables, Path(tables.__file__).parent / "migrations")
+
+def _account_tables() -> "MetaData":
+    from .accounts.tables import tables
+
+    return tables
 
 
 async def _prepare_keys(database: Database) -> None:
-    from .keys import tables
+    await database.prepare("keys", _key_tables, CORE / "keys" / "migrations")
 
-    await database.prepare("keys", tables.tables, Path(tables.__file__).parent / "migrations")
+
+def _key_tables() -> "MetaData":
+    from .keys.tables import tables
+
+    return tables
 
 
 async def _prepare_system(database: Database, manifest: Manifest) -> None:

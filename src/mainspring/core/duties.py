@@ -10,11 +10,9 @@ import logging
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
-
 from .backoff import Backoff
 from .clock import Clock
-from .database.core_tables import revisions
+from .database.plans import Written
 from .jobs import Jobs
 from .log_port import LogPort
 from .manifest import ConsumerSpec, JobSpec, Manifest, resolve
@@ -26,7 +24,7 @@ from .wiring import Wiring
 
 log = logging.getLogger(__name__)
 PRUNE_EVERY_S = 60.0
-REVISION = sa.select(revisions.c.revision).where(revisions.c.system == sa.bindparam("name"))
+REVISION = Written("SELECT revision FROM core_revisions WHERE system = :name")
 
 
 class Duties:
@@ -48,7 +46,7 @@ class Duties:
                 self._jobs.add(f"{manifest.name}.{job.name}", job.every_s, partial(self._do, manifest, job, database))
         self._jobs.add("core.prune-outbox", PRUNE_EVERY_S, outbox.prune)
         await self._jobs.start()
-        self._tasks.append(asyncio.create_task(self._consume_all(database, outbox, log_port), name="consumers"))
+        self._tasks.append(asyncio.create_task(self._consume_all(outbox, log_port), name="consumers"))
 
     async def stop(self) -> None:
         if self._jobs is not None:
@@ -58,12 +56,12 @@ class Duties:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    async def _consume_all(self, database: Database, outbox: OutboxLog, log_port: LogPort) -> None:
+    async def _consume_all(self, outbox: OutboxLog, log_port: LogPort) -> None:
         """Starts every consumer, once there is a log for them."""
         backoff = Backoff(0.1, 30.0)
         while True:
             try:
-                events = await log_port.opened(database, outbox)
+                events = await log_port.opened(outbox)
             except Exception:
                 log.exception("the log cannot be opened; consumers wait for it")
                 await self._clock.sleep(backoff.next_s())

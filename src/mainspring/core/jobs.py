@@ -15,7 +15,7 @@ import msgspec
 
 from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
-from mainspring.core.job_leases import LEASE_S, Leases, OwnLeases, SharedLeases
+from mainspring.core.job_leases import LEASE_S, leases_of
 from mainspring.core.ports import Database
 from mainspring.core.telemetry import Metrics
 
@@ -58,7 +58,7 @@ class Jobs:
     ) -> None:
         name = node or f"{os.uname().nodename}/{os.getpid()}"
         self._clock = clock
-        self._leases: Leases = OwnLeases(clock) if database.dialect == "sqlite" else SharedLeases(database, name)
+        self._leases = leases_of(database, clock, name)
         self._random = random or Random()
         self._jobs: dict[str, Job] = {}
         self._tasks: list[asyncio.Task[None]] = []

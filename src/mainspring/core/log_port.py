@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from .clock import Clock
 from .config import Config, ConfigError
-from .job_leases import OwnLeases, SharedLeases
+from .job_leases import leases_of
 from .manifest import Manifest, PortSpec, manifests, resolve
-from .outbox import OutboxLog, transactions
+from .outbox import OutboxLog
 from .outbox.relay import Relay
 from .ports import Database, Log
 from .systems import Systems
@@ -46,16 +46,14 @@ class LogPort:
         if not spec.scheme:
             systems.after[manifest.name] = self._start_relay
 
-    async def opened(self, database: Database, outbox: OutboxLog) -> Log:
+    async def opened(self, outbox: OutboxLog) -> Log:
         """The log, once there is a reason to open it."""
         if self._provider is not None and not self._provider[1].scheme and not self._is_used:
-            news, stop_following = outbox.follow_all()
-            reasons = [asyncio.ensure_future(self._asked.wait()), asyncio.ensure_future(news.wait())]
+            reasons = [asyncio.ensure_future(self._asked.wait()), asyncio.ensure_future(outbox.wait_unrelayed())]
             try:
-                if not await database.read(transactions.is_unrelayed):
-                    await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+                for reason in (await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED))[0]:
+                    reason.result()
             finally:
-                stop_following()
                 for reason in reasons:
                     reason.cancel()
         log: Log = await self._wiring.get(Log)
@@ -112,8 +110,7 @@ class LogPort:
         assert self._provider is not None
         log = await self._service(self._provider[1])
         node = f"{os.uname().nodename}/{os.getpid()}"
-        leases = OwnLeases(clock) if database.dialect == "sqlite" else SharedLeases(database, node)
-        return Relay(database, outbox, log, clock, leases=leases, metrics=metrics)
+        return Relay(database, outbox, log, clock, leases=leases_of(database, clock, node), metrics=metrics)
 
     async def _outbox(self, outbox: OutboxLog) -> Log:
         return outbox

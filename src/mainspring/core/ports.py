@@ -7,14 +7,21 @@ names the ports it needs in its constructor; `core.wiring` passes the adapter th
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar
 
 import msgspec
-from sqlalchemy import Executable, MetaData
+
+if TYPE_CHECKING:
+    from sqlalchemy import Executable, MetaData
+
+    from mainspring.core.database.plans import Written
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Row = tuple[Any, ...]
+Statement: TypeAlias = "Executable | Written"
+Tables: TypeAlias = "MetaData | Callable[[], MetaData]"
+"""The tables of a system, or what gives them: who prepares tables that are there already needs none."""
 
 
 class Rows(Protocol):
@@ -39,13 +46,13 @@ class Connection(Protocol):
     dialect: str
     """`sqlite` or `postgresql`."""
 
-    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
-        """Runs one SQLAlchemy Core statement, written once at module level with `bindparam`s.
+    def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> Rows:
+        """Runs one SQLAlchemy Core statement, written once at module level with `bindparam`s, or one `Written` as SQL.
 
         Raises `Duplicate` (unique or primary key), `Violation` (another constraint), `Timeout` (deadline passed).
         """
 
-    def execute_many(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
+    def execute_many(self, statement: Statement, parameters: Sequence[Mapping[str, Any]]) -> int:
         """Runs one statement without results for each set of parameters; gives the number of rows changed."""
 
     def after_commit(self, hook: Callable[[], None]) -> None:
@@ -84,7 +91,7 @@ class Database(Protocol):
         Gives (result, replayed). Raises `KeyReused` (422) where `key` was used with another `digest`. Keys live 24 hours.
         """
 
-    async def prepare(self, name: str, metadata: MetaData, folder: Path | None = None) -> None:
+    async def prepare(self, name: str, tables: Tables, folder: Path | None = None) -> None:
         """Creates the tables of the system `name`, or brings them to this version by the scripts in `folder`."""
 
     def watch(self, topic: str, callback: Callable[[], None]) -> Callable[[], None]:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import bindparam, func, select
 
 from mainspring.core.clock import SystemClock
-from mainspring.core.database.compiled import PLANS_MAX, Plans
-from mainspring.core.database.dialects import sqlite_dialect
+from mainspring.core.database.plans import PLANS_MAX, Plans
 from mainspring.core.database.sqlite_connection import SqliteConnection
 from tests.core.database.shelf import book, tables
 
@@ -65,7 +64,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqliteConne
             row = {"title": f"Title {number}", "pages": number, "lent": number % 3 == 0, "cover": b"\0" * number}
             connection.execute(sa.insert(book), {"code": code, **row, "notes": [number] if number % 2 else None})
     raw = pysqlite3.dbapi2.connect(str(path), isolation_level=None)
-    ours = SqliteConnection(raw, Plans(sqlite_dialect()), SystemClock(), writes=False)
+    ours = SqliteConnection(raw, Plans("sqlite"), SystemClock(), writes=False)
     with engine.connect() as connection:
         yield ours, connection
     raw.close()
@@ -98,7 +97,7 @@ def test_a_value_in_a_statement_may_be_replaced_by_name(both: tuple[SqliteConnec
 
 
 def test_statements_built_anew_on_every_call_do_not_fill_the_memory() -> None:
-    plans = Plans(sqlite_dialect())
+    plans = Plans("sqlite")
     for number in range(PLANS_MAX + 10):
         plans.compile(sa.text(f"SELECT {number}"), {})
     assert len(plans._plans) <= PLANS_MAX
@@ -129,7 +128,7 @@ def test_a_statement_with_limit_and_offset_is_planned_once() -> None:
     raw.execute("CREATE TABLE shelf_book (code TEXT PRIMARY KEY, title TEXT)")
     planned: list[object] = []
     raw.set_authorizer(lambda *asked: planned.append(asked) or 0)
-    connection = SqliteConnection(raw, Plans(sqlite_dialect()), SystemClock(), writes=False)
+    connection = SqliteConnection(raw, Plans("sqlite"), SystemClock(), writes=False)
     after = select(book.c.code).where(book.c.code > bindparam("code")).limit(bindparam("limit")).offset(1)
     connection.execute(after, {"code": "a", "limit": 5}).all()
     once = len(planned)

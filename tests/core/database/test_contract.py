@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from sqlalchemy import bindparam
 
 from mainspring.core.database import Duplicate, ReadOnly, SchemaError, Violation, insert
+from mainspring.core.database.plans import Written
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Problem, Unavailable
 from tests.core.database import shelf
 from tests.core.database.shelf import add, add_any, book, codes, count, pages, turn_page
+
+SHORT = Written("SELECT code, pages FROM shelf_book WHERE pages < :pages OR code = :code ORDER BY code")
+THICKEN = Written("UPDATE shelf_book SET pages = pages + :more WHERE pages <= :upto AND pages + :more > :upto")
+ADD_WRITTEN = Written("INSERT INTO shelf_book (code, title) VALUES (:code, 'Written') ON CONFLICT DO NOTHING")
 
 
 class Unwanted(Problem):
@@ -36,6 +41,19 @@ JSON = st.recursive(
 async def test_a_read_sees_what_was_written_before_it_started(shelves: Database) -> None:
     assert await shelves.write(add, "a", pages=7) == "a"
     assert await shelves.read(pages, "a") == 7
+
+
+async def test_a_statement_written_as_sql_means_the_same_on_both_sides(shelves: Database) -> None:
+    def work(connection: Connection) -> tuple[list[Any], list[int]]:
+        added = [connection.execute(ADD_WRITTEN, {"code": code}).rowcount for code in ("a", "b", "a")]
+        thicker = connection.execute(THICKEN, {"more": 5, "upto": 3}).rowcount
+        connection.execute_many(ADD_WRITTEN, [{"code": "c"}, {"code": "d"}])
+        return connection.execute(SHORT, {"pages": 1, "code": "a"}).all(), [*added, thicker]
+
+    rows, counts = await shelves.write(work)
+    assert [tuple(row) for row in rows] == [("a", 5), ("c", 0), ("d", 0)] and counts == [1, 1, 0, 2]
+    with pytest.raises(TypeError, match="code"):
+        await shelves.read(lambda connection: connection.execute(SHORT, {"pages": 1}).all())
 
 
 async def test_a_function_that_raises_has_changed_nothing(shelves: Database) -> None:

@@ -35,7 +35,10 @@ def test_it_is_written_as_postgresqls_own_insert_would_be(side: str) -> None:
 
 
 def test_a_server_on_the_embedded_side_loads_nothing_of_postgresql() -> None:
-    program = "import sys, mainspring.console, mainspring.core.application, mainspring.core.database as it\n"
+    program = (
+        "import sys, mainspring.core.application, mainspring.core.accounts.changes, mainspring.core.database as it\n"
+    )
+    program += "it.Metadata, it.insert\n"
     program += "print(it.SqliteDatabase.dialect, *(name for name in sys.modules if 'postgresql' in name))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == ["sqlite"]

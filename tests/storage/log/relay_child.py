@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mainspring.core.clock import SystemClock
 from mainspring.core.database import SqliteDatabase
-from mainspring.core.outbox import OutboxLog, transactions
+from mainspring.core.outbox import OutboxLog, idle
 from mainspring.core.outbox.relay import Relay
 from mainspring.core.ports import Connection
 from mainspring.storage.log.service import Log
@@ -24,7 +24,7 @@ def emit(connection: Connection, round: int, n: int) -> None:
 
 
 async def all_relayed(database: SqliteDatabase) -> bool:
-    return not await database.read(transactions.is_unrelayed)
+    return not await database.read(idle.is_unrelayed)
 
 
 async def main(folder: Path, round: int) -> None:

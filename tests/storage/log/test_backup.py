@@ -15,7 +15,7 @@ from mainspring.core.application import Mainspring
 from mainspring.core.backup import restore
 from mainspring.core.config import Config
 from mainspring.core.database import Bytes, Int64, Metadata
-from mainspring.core.outbox import transactions
+from mainspring.core.outbox import idle
 from mainspring.core.ports import Blobs, Connection, Database
 from mainspring.core.ports import Log as LogPort
 from tests.core.log_contract import effects, fold, next_batch, reading
@@ -70,7 +70,7 @@ async def everything(log: Any, topic: str, partition: int = 0) -> list[bytes]:
 
 
 async def all_relayed(database: Any) -> bool:
-    return not await database.read(transactions.is_unrelayed)
+    return not await database.read(idle.is_unrelayed)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from mainspring.core.clock import SystemClock
-from mainspring.core.outbox import OutboxLog, transactions
+from mainspring.core.outbox import OutboxLog, idle
 from mainspring.core.outbox.relay import Relay
 from mainspring.core.ports import Connection
 from mainspring.core.problems import Problem
@@ -26,7 +26,7 @@ def emit(connection: Connection, topic: str, first: int, count: int) -> None:
 
 
 async def all_relayed(database: Any) -> bool:
-    return not await database.read(transactions.is_unrelayed)
+    return not await database.read(idle.is_unrelayed)
 
 
 async def test_a_relay_that_was_thought_dead_adds_nothing(database: Any, kafka: KafkaBroker) -> None:

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from mainspring.core.clock import SystemClock
-from mainspring.core.outbox import commits
+from mainspring.core.outbox import commits, idle
 from mainspring.storage.log.errors import InvalidTopic, MessageTooLarge, TopicExists, UnknownPartition
 from mainspring.storage.log.packing import New
 from mainspring.storage.log.partitioner import murmur2, partition_of
@@ -135,7 +135,7 @@ async def test_positions_in_the_database_go_with_their_topic_through_whichever_d
             await log.stop()
         later = Log(tmp_path / "log", SystemClock(), database, random=Random(1))
         await later.start()
-        assert await database.read(commits.topics) == {"kept"}, (
+        assert await database.read(idle.committed_topics) == {"kept"}, (
             "one of a topic that went without a word is gone as well"
         )
         await later.stop()

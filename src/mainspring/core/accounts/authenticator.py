@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable
 from hashlib import blake2s
 from hmac import compare_digest
 
-from mainspring.core.accounts import store
 from mainspring.core.accounts.caller import ANONYMOUS, Caller
 from mainspring.core.accounts.model import ONE_CLICK, CredentialsInvalid, CrossOrigin, digest, narrowed
+from mainspring.core.accounts.steps import store
 from mainspring.core.clock import Clock
 from mainspring.core.http.request import Request
 from mainspring.core.ports import Database

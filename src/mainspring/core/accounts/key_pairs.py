@@ -13,9 +13,9 @@ from string import ascii_letters, digits
 
 import msgspec
 
-from mainspring.core.accounts import store
 from mainspring.core.accounts.caller import Caller
 from mainspring.core.accounts.model import Account, Token, narrowed
+from mainspring.core.accounts.steps import store
 from mainspring.core.clock import Clock
 from mainspring.core.ports import Connection, Database
 

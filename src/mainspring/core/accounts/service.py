@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
-from mainspring.core.accounts import changes, store
+from mainspring.core.accounts import owner
 from mainspring.core.accounts.attempts import Allow, Attempts
 from mainspring.core.accounts.authenticator import SESSION_US, Authenticator
 from mainspring.core.accounts.caller import Caller
@@ -52,6 +52,7 @@ from mainspring.core.accounts.model import (
     scope_set,
 )
 from mainspring.core.accounts.passwords import Argon2, Passwords
+from mainspring.core.accounts.steps import changes, store
 from mainspring.core.clock import Clock
 from mainspring.core.database.errors import Duplicate
 from mainspring.core.manifest import TokenShape
@@ -102,10 +103,8 @@ class Accounts:
 
     async def start(self) -> None:
         """Makes sure that the owner's account is there."""
-        if await self._database.read(store.accounts_after, "user", OWNER_ID - 1, 1):
-            return
-        owner = Account(OWNER_ID, "user", "owner", "owner", frozenset(), None, self._now_us(), None)
-        await self._database.write(store.add_owner, owner)
+        if not await self._database.read(owner.is_there):
+            await self._database.write(owner.add, self._now_us())
 
     async def stop(self) -> None:
         await asyncio.gather(*self._notes)

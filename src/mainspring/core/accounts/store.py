@@ -6,7 +6,6 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from mainspring.core.accounts.model import Account, Act, AuditEntry, Session, Token, Unknown
 from mainspring.core.accounts.tables import accounts, audit, sessions, tokens
-from mainspring.core.database import insert as upsert
 from mainspring.core.ports import Connection, Row
 
 _ACCOUNT = (
@@ -51,7 +50,6 @@ _AUDIT = (
 )
 
 _ADD_ACCOUNT = insert(accounts)
-_ADD_OWNER = upsert(accounts).on_conflict_do_nothing()
 _ACCOUNT_BY_ID = select(*_ACCOUNT).where(accounts.c.id == bindparam("id"))
 _ACCOUNT_BY_NAME = select(*_ACCOUNT).where(accounts.c.name == bindparam("name"))
 _ACCOUNTS = (
@@ -133,11 +131,6 @@ _AUDIT_BEFORE = (
 def add_account(connection: Connection, account: Account) -> None:
     """Raises `Duplicate` where the name is taken."""
     connection.execute(_ADD_ACCOUNT, _whole(account))
-
-
-def add_owner(connection: Connection, account: Account) -> None:
-    """Adds the first account; does nothing where another node was faster."""
-    connection.execute(_ADD_OWNER, _whole(account))
 
 
 def account(connection: Connection, account_id: int) -> Account:

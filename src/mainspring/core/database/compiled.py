@@ -8,9 +8,9 @@ Not supported, and refused when a statement is first compiled: defaults that are
 `server_default`), and parameters that are written into the SQL (`literal_execute`).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NoReturn
+from typing import Any
 
 from sqlalchemy import Executable
 from sqlalchemy.engine.interfaces import Dialect
@@ -18,12 +18,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase, ValuesBase
 from sqlalchemy.sql.elements import BindParameter
 
-from mainspring.core.database.core_tables import log_records
+from mainspring.core.database.dialects import postgres_dialect, sqlite_dialect
+from mainspring.core.database.plans import Parameters, Plan, unbound
 from mainspring.core.database.types import without_nul
 from mainspring.core.ports import Row
-
-PLANS_MAX = 4096
-"""Statements built anew on every call would fill the memory; past this many the table starts over."""
 
 NOT_IN_A_TRANSACTION = frozenset(
     [
@@ -42,103 +40,42 @@ NOT_IN_A_TRANSACTION = frozenset(
     ]
 )
 
-Parameters = Mapping[str, Any]
 Processor = Callable[[Any], Any]
 Steps = Sequence[tuple[str, Processor | None]]
-NONE: Parameters = {}
 
 
-class ListRows:
-    """Rows that have all been fetched."""
+class Compiler:
+    """Makes plans for one database; `dialect` is `sqlite` or `postgresql`."""
 
-    __slots__ = ("_rows", "rowcount")
+    def __init__(self, dialect: str) -> None:
+        self._dialect = sqlite_dialect() if dialect == "sqlite" else postgres_dialect()
 
-    def __init__(self, rows: list[Row], rowcount: int) -> None:
-        self._rows = rows
-        self.rowcount = rowcount
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self._rows)
-
-    def all(self) -> list[Row]:
-        return self._rows
-
-    def first(self) -> Row | None:
-        return self._rows[0] if self._rows else None
-
-    def scalar(self) -> Any:
-        return self._rows[0][0] if self._rows else None
-
-
-def refuse_rows(function: Any) -> NoReturn:
-    """Rows live only while their transaction does, so a function must not return them unread."""
-    raise TypeError(f"{function_name(function)} returned unread rows: return .all() of them")
-
-
-def function_name(function: Any) -> str:
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', function)}"
-
-
-class Plan:
-    """One statement, compiled.
-
-    `sql` and `bind(parameters)` go to the driver, unless `expand` is set (an `IN` over a list), which gives both at once.
-    `convert` is None where the driver's rows are right as they come. `changes` marks INSERT, UPDATE and DELETE, `kind`
-    says which; `returns` says whether rows come back; `outbox` that the outbox's rows must be there; `special` that more is
-    needed than to bind and run. `keys` are the parameters that a bare `insert(table)` was compiled for.
-    """
-
-    __slots__ = ("bind", "changes", "convert", "expand", "keys", "kind", "outbox", "returns", "special", "sql")
-
-    def __init__(self, statement: Any, dialect: Dialect, keys: Sequence[str] | None) -> None:
+    def plan(self, statement: Any, parameters: Parameters) -> Plan:
+        """The plan of `statement`; of a bare `insert(table)` for the columns that `parameters` names."""
+        dialect = self._dialect
+        keys = sorted(parameters) if _takes_its_columns_from_parameters(statement) else None
         compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=keys, for_executemany=True)
         _refuse_unsupported(compiled)
-        self.sql = compiled.string
-        self.keys = None if keys is None else frozenset(keys)
-        self.kind: str = statement.__visit_name__
-        self.changes = isinstance(statement, UpdateBase)
+        changes = isinstance(statement, UpdateBase)
         columns = list(getattr(statement, "exported_columns", ()))
-        self.returns = bool(columns) or not self.changes
-        self.convert = _converter([_result_processor(column.type, dialect) for column in columns])
         binds = {compiled.bind_names[bind]: bind for bind in compiled.bind_names}
-        self.expand: Callable[[Parameters], tuple[str, Sequence[Any]]] | None = None
-        self.bind: Callable[[Parameters], Sequence[Any]] = _unbound
+        expand: Callable[[Parameters], tuple[str, Sequence[Any]]] | None = None
+        bind: Callable[[Parameters], Sequence[Any]] = unbound
         if compiled.post_compile_params:
-            self.expand = _expander(compiled, binds)
+            expand = _expander(compiled, binds)
         else:
             processors = {name: _bind_processor(bind, dialect) for name, bind in binds.items()}
-            self.bind = _binder(list(compiled.positiontup or ()), processors, _given_values(binds))
-        self.outbox = log_records.name in self.sql
-        self.special = bool(self.expand or self.convert or self.outbox or (self.changes and self.returns))
-
-
-class Plans:
-    """The plans of one database, by statement object. Any thread may use it: each step is atomic, and compiling twice is
-    harmless. `compiled` counts how often it was done, which takes as long as many executions."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self._plans: dict[Any, Plan] = {}
-        self.compiled = 0
-        self.get: Callable[[Any], Plan | None] = self._plans.get
-
-    def compile(self, statement: Executable, parameters: Parameters) -> Plan:
-        """Compiles `statement`, keeping the plan under the statement itself."""
-        if len(self._plans) >= PLANS_MAX:
-            self._plans.clear()
-        keys = sorted(parameters) if _takes_its_columns_from_parameters(statement) else None
-        plan = self._plans[statement] = Plan(statement, self._dialect, keys)
-        self.compiled += 1
-        return plan
-
-    def variant(self, statement: Executable, parameters: Parameters) -> Plan:
-        """The plan of a bare `insert(table)` for the columns that `parameters` names this time."""
-        key = (statement, tuple(sorted(parameters)))
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = self._plans[key] = Plan(statement, self._dialect, key[1])
-            self.compiled += 1
-        return plan
+            bind = _binder(list(compiled.positiontup or ()), processors, _given_values(binds))
+        return Plan(
+            compiled.string,
+            statement.__visit_name__,
+            changes=changes,
+            returns=bool(columns) or not changes,
+            bind=bind,
+            expand=expand,
+            convert=_converter([_result_processor(column.type, dialect) for column in columns]),
+            keys=None if keys is None else frozenset(keys),
+        )
 
 
 def _takes_its_columns_from_parameters(statement: Executable) -> bool:
@@ -236,10 +173,6 @@ def _converter(processors: list[Processor | None]) -> Callable[[Row], Row] | Non
         return tuple(step(value) if step else value for step, value in zip(processors, row, strict=True))
 
     return convert
-
-
-def _unbound(parameters: Parameters) -> Sequence[Any]:
-    raise AssertionError("a statement with an IN over a list is expanded, not bound")
 
 
 def _expander(

@@ -3,19 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, select
 
 from mainspring.core.clock import Clock
 from mainspring.core.database.core_tables import idempotency
-from mainspring.core.database.isolation import read_committed
+from mainspring.core.database.sweeping import KEPT_US
 from mainspring.core.database.upserts import insert
 from mainspring.core.ports import Connection
 from mainspring.core.problems import KeyReused
 
-KEPT_US = 24 * 3600 * 1_000_000
 RESULT_BYTES_MAX = 1 << 20
-SWEEP_ROWS = 500
-SWEEP_EVERY_S = 60
 
 FIND = select(idempotency.c.digest, idempotency.c.result).where(
     idempotency.c.key == bindparam("key"), idempotency.c.at_us > bindparam("after_us")
@@ -28,15 +25,6 @@ STORE = (
         set_={"digest": bindparam("digest"), "result": bindparam("result"), "at_us": bindparam("now_us")},
         where=idempotency.c.at_us <= bindparam("after_us"),
     )
-)
-SWEEP = delete(idempotency).where(
-    idempotency.c.at_us <= bindparam("after_us"),
-    idempotency.c.key.in_(
-        select(idempotency.c.key)
-        .where(idempotency.c.at_us <= bindparam("after_us"))
-        .order_by(idempotency.c.at_us)
-        .limit(SWEEP_ROWS)
-    ),
 )
 
 
@@ -62,9 +50,3 @@ def run_once(
         raise ValueError(f"a stored result is at most {RESULT_BYTES_MAX} bytes, not {len(result)}")
     connection.execute(STORE, {"key": key, "digest": digest, "result": result, "now_us": now_us, "after_us": after_us})
     return result, False
-
-
-@read_committed
-def sweep(connection: Connection, clock: Clock) -> bool:
-    """Deletes some results that are past their day; gives whether there may be more."""
-    return connection.execute(SWEEP, {"after_us": clock.wall_ns() // 1000 - KEPT_US}).rowcount == SWEEP_ROWS

@@ -20,19 +20,18 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import MetaData
 
 from mainspring.core.clock import Clock, SystemClock
-from mainspring.core.database import core_tables, idempotency
-from mainspring.core.database.compiled import Plans
-from mainspring.core.database.dialects import postgres_dialect
+from mainspring.core.database import core_tables, idempotency, sweeping
 from mainspring.core.database.errors import SchemaError
 from mainspring.core.database.isolation import read_committed
+from mainspring.core.database.plans import Plans
 from mainspring.core.database.postgres_notices import Notices
 from mainspring.core.database.postgres_session import Outcome, Session
-from mainspring.core.database.revisions import Prepared, prepare_postgres
+from mainspring.core.database.revisions import Prepared, metadata_of, prepare_postgres
+from mainspring.core.database.steps import Step
 from mainspring.core.database.watch import Watchers, call_hook
-from mainspring.core.ports import Connection, Record
+from mainspring.core.ports import Connection, Record, Tables
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics
 
@@ -84,7 +83,7 @@ class PostgresDatabase:
         self._read_deadline_s = read_deadline_s
         self._write_deadline_s = write_deadline_s
         self._patience_s = patience_s
-        self._plans = Plans(postgres_dialect())
+        self._plans = Plans(self.dialect)
         self._prepared = Prepared()
         self._watchers = Watchers()
         self._stopping = threading.Event()
@@ -140,10 +139,14 @@ class PostgresDatabase:
         await asyncio.sleep(0)  # the last answers
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if isinstance(function, Step):  # its isolation is the function's own
+            function = await function.function()
         result: T = await self._submit(lambda session: session.read(function, args, kwargs))
         return result
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if isinstance(function, Step):
+            function = await function.function()
         result: T = await self._submit(lambda session: session.write(function, args, kwargs))
         return result
 
@@ -157,12 +160,13 @@ class PostgresDatabase:
     ) -> tuple[bytes, bool]:
         return await self.write(idempotency.run_once, self.clock, key, digest, function, args, kwargs)
 
-    async def prepare(self, name: str, metadata: MetaData, folder: Path | None = None) -> None:
+    async def prepare(self, name: str, tables: Tables, folder: Path | None = None) -> None:
         """Creates the tables of the system `name`, or brings them to the newest revision in `folder`.
 
         Nodes that start together take turns. Raises `SchemaError`.
         """
-        self._prepared.claim(name, metadata)
+        metadata = metadata_of(tables)
+        self._prepared.claim(name, metadata.tables)
 
         def work(raw: psycopg.Connection[Any]) -> None:
             prepare_postgres(raw, lambda: psycopg.connect(**self._parameters), name, metadata, folder)
@@ -297,9 +301,9 @@ class PostgresDatabase:
 
     async def _sweep(self) -> None:
         while True:
-            await self.clock.sleep(idempotency.SWEEP_EVERY_S)
+            await self.clock.sleep(sweeping.EVERY_S)
             try:
-                while await self.write(idempotency.sweep, self.clock):
+                while await self.write(sweeping.sweep, self.clock):
                     pass
             except Exception:
                 logger.exception("sweeping stored results")

@@ -8,13 +8,12 @@ from typing import Any, NoReturn
 import msgspec
 import psycopg
 from psycopg.adapt import Buffer, Loader
-from sqlalchemy import Executable
 
 from mainspring.core.clock import Clock
-from mainspring.core.database.compiled import NONE, ListRows, Plan, Plans
 from mainspring.core.database.core_tables import OFFSET_BITS
 from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, Timeout, Violation, raise_meaning
-from mainspring.core.ports import Rows
+from mainspring.core.database.plans import NONE, ListRows, Plan, Plans
+from mainspring.core.ports import Rows, Statement
 from mainspring.core.problems import StorageFull, Unavailable
 
 EMIT = (
@@ -96,7 +95,7 @@ class PostgresConnection:
         self._deadline = deadline
         self._writes = writes
 
-    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+    def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> Rows:
         given = NONE if parameters is None else parameters
         plan = self._plan(statement, given)
         try:
@@ -109,7 +108,7 @@ class PostgresConnection:
             rows = [plan.convert(row) for row in rows]
         return ListRows(rows, cursor.rowcount)
 
-    def execute_many(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
+    def execute_many(self, statement: Statement, parameters: Sequence[Mapping[str, Any]]) -> int:
         if not parameters:
             return 0
         plan = self._plan(statement, parameters[0])
@@ -149,7 +148,7 @@ class PostgresConnection:
         except Exception as error:
             self._fail(error)
 
-    def _plan(self, statement: Executable, given: Mapping[str, Any]) -> Plan:
+    def _plan(self, statement: Statement, given: Mapping[str, Any]) -> Plan:
         self._refuse_after_error()
         plan = self._plans.get(statement)
         if plan is None:

@@ -20,9 +20,9 @@ from typing import Any
 import psycopg
 
 from mainspring.core.clock import Clock
-from mainspring.core.database.compiled import ListRows, Plans, refuse_rows
 from mainspring.core.database.errors import Duplicate, raise_meaning
 from mainspring.core.database.isolation import isolation_of
+from mainspring.core.database.plans import ListRows, Plans, refuse_rows
 from mainspring.core.database.postgres_connection import (
     PlainNumber,
     PostgresConnection,

@@ -4,29 +4,32 @@ Each system has a folder `migrations/` with `baseline.sql`, the whole schema as 
 changed after a release, one Alembic script for each change: a branch of its own, from `<name>_0001` on. Which revision a
 database is at stands in `core_revisions`, one row a system.
 
-A system that is new to a database gets its baseline and starts at the newest revision, without Alembic being imported.
+A system that is new to a database gets its baseline and starts at the newest revision; neither that, nor to find that a system
+is there already, imports Alembic or SQLAlchemy (which PostgreSQL's side needs for other reasons).
 One that is there at an older revision goes through the scripts, all changes and the new revision in one transaction. A
 script that must make a SQLite table anew says `batch_alter_table(..., table_kwargs={"sqlite_strict": True})`.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.schema import CreateIndex, CreateTable
 
-from mainspring.core.database.dialects import postgres_dialect, sqlite_dialect
 from mainspring.core.database.errors import SchemaError
+from mainspring.core.ports import Tables
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.engine.interfaces import Dialect
 
 BASELINE = "baseline.sql"
 END_OF_STATEMENT = ";\n\n"
 
 _HEADER = re.compile(r"^-- revision: (\S+)$", re.MULTILINE)
 _REVISION = re.compile(r"""^revision(?:\s*:\s*\w+)?\s*=\s*["']([^"']+)["']""", re.MULTILINE)
+_TABLE = re.compile(r"""^CREATE TABLE "?(\w+)"?""")
 _DOWN = re.compile(r"""^down_revision(?:\s*:[^=]+)?\s*=\s*(?:["']([^"']+)["']|None)""", re.MULTILINE)
 
 FIND_REVISION = "SELECT revision FROM core_revisions WHERE system = ?"
@@ -42,6 +45,11 @@ class Baseline(msgspec.Struct, frozen=True):
     revision: str
     statements: tuple[str, ...]
 
+    @property
+    def tables(self) -> list[str]:
+        """The names of its tables."""
+        return [found[1] for statement in self.statements if (found := _TABLE.match(statement))]
+
 
 class Prepared:
     """Which system has which table, in one database: names are shared by all, so none may be taken twice."""
@@ -49,9 +57,9 @@ class Prepared:
     def __init__(self) -> None:
         self._owners: dict[str, str] = {}
 
-    def claim(self, name: str, metadata: sa.MetaData) -> None:
+    def claim(self, name: str, tables: Iterable[str]) -> None:
         """Raises `SchemaError` where another system has a table of one of these names."""
-        for table in metadata.tables:
+        for table in tables:
             owner = self._owners.setdefault(table, name)
             if owner != name:
                 raise SchemaError(f"{name} and {owner} both have a table named {table}")
@@ -78,8 +86,10 @@ def newest_revision(name: str, folder: Path | None) -> str:
     return heads.pop()
 
 
-def create_statements(metadata: sa.MetaData, dialect: Dialect) -> list[str]:
+def create_statements(metadata: "sa.MetaData", dialect: "Dialect") -> list[str]:
     """The statements that create all tables and indexes of `metadata`, in an order that works."""
+    from sqlalchemy.schema import CreateIndex, CreateTable
+
     statements = []
     for table in metadata.sorted_tables:
         statements.append(_tidy(str(CreateTable(table).compile(dialect=dialect))))
@@ -88,8 +98,10 @@ def create_statements(metadata: sa.MetaData, dialect: Dialect) -> list[str]:
     return statements
 
 
-def baseline_text(name: str, metadata: sa.MetaData, folder: Path | None) -> str:
+def baseline_text(name: str, metadata: "sa.MetaData", folder: Path | None) -> str:
     """What `baseline.sql` must hold for these tables and scripts."""
+    from mainspring.core.database.dialects import sqlite_dialect
+
     lines = [
         f"-- The tables of {name} on SQLite, written by `python -m mainspring.core.database.baseline`: change tables.py.",
         f"-- revision: {newest_revision(name, folder)}",
@@ -100,10 +112,12 @@ def baseline_text(name: str, metadata: sa.MetaData, folder: Path | None) -> str:
     return "\n".join(lines) + "".join(statement + END_OF_STATEMENT for statement in statements).rstrip("\n") + "\n"
 
 
-def read_baseline(name: str, metadata: sa.MetaData, folder: Path | None) -> Baseline:
-    """The baseline in `folder`, or, without a folder, the one that `metadata` gives."""
+def read_baseline(name: str, tables: Tables, folder: Path | None) -> Baseline:
+    """The baseline in `folder`, or, without a folder, the one that `tables` give."""
     if folder is None:
-        return Baseline(first_revision(name), tuple(create_statements(metadata, sqlite_dialect())))
+        from mainspring.core.database.dialects import sqlite_dialect
+
+        return Baseline(first_revision(name), tuple(create_statements(metadata_of(tables), sqlite_dialect())))
     path = folder / BASELINE
     try:
         text = path.read_text(encoding="utf-8")
@@ -116,9 +130,12 @@ def read_baseline(name: str, metadata: sa.MetaData, folder: Path | None) -> Base
     return Baseline(header[1], tuple(each.strip().rstrip(";") for each in statements if each.strip()))
 
 
-def prepare_sqlite(raw: Any, name: str, metadata: sa.MetaData, folder: Path | None) -> None:
+def metadata_of(tables: Tables) -> "sa.MetaData":
+    return tables() if callable(tables) else tables
+
+
+def prepare_sqlite(raw: Any, name: str, baseline: Baseline, folder: Path | None) -> None:
     """Creates or migrates the tables of `name` on the driver's connection `raw`, in one transaction."""
-    baseline = read_baseline(name, metadata, folder)
     current = _sqlite_revision(raw, name)
     if current == baseline.revision:
         return
@@ -134,6 +151,8 @@ def prepare_sqlite(raw: Any, name: str, metadata: sa.MetaData, folder: Path | No
 
 def _migrate_sqlite(raw: Any, name: str, folder: Path | None, current: str, newest: str) -> None:
     """Runs the scripts with foreign keys unchecked until the end, since changing a table may mean to make it anew."""
+    import sqlalchemy as sa
+
     engine = sa.create_engine("sqlite://", module=_driver(), creator=lambda: raw, poolclass=sa.StaticPool)
     raw.execute("PRAGMA foreign_keys=OFF")
     try:
@@ -152,12 +171,16 @@ def _migrate_sqlite(raw: Any, name: str, folder: Path | None, current: str, newe
 
 
 def prepare_postgres(
-    raw: Any, connect: Callable[[], Any], name: str, metadata: sa.MetaData, folder: Path | None
+    raw: Any, connect: Callable[[], Any], name: str, metadata: "sa.MetaData", folder: Path | None
 ) -> None:
     """Creates or migrates the tables of `name` on the driver's connection `raw`; scripts run on one from `connect`.
 
     A new system's tables are made from `metadata` itself, at the revision that `baseline.sql` names.
     """
+    import sqlalchemy as sa
+
+    from mainspring.core.database.dialects import postgres_dialect
+
     newest = read_baseline(name, metadata, folder).revision
     store = STORE_REVISION.replace("?", "%s")
     raw.execute("BEGIN")
@@ -177,7 +200,7 @@ def prepare_postgres(
     raw.execute("COMMIT")
 
 
-def run_scripts(connection: sa.Connection, name: str, folder: Path | None, current: str) -> None:
+def run_scripts(connection: "sa.Connection", name: str, folder: Path | None, current: str) -> None:
     """Runs the scripts that lead from `current` to the newest revision. Raises `SchemaError` where there are none."""
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext

@@ -12,29 +12,34 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
-
-from sqlalchemy import MetaData
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from mainspring.core.clock import Clock, SystemClock
-from mainspring.core.database import core_tables, idempotency
-from mainspring.core.database.compiled import Plans
-from mainspring.core.database.dialects import sqlite_dialect
+from mainspring.core.database import sweeping
 from mainspring.core.database.errors import Damaged
+from mainspring.core.database.plans import Plans
 from mainspring.core.database.recent import Recent
-from mainspring.core.database.revisions import Prepared, prepare_sqlite
+from mainspring.core.database.revisions import Prepared, prepare_sqlite, read_baseline
 from mainspring.core.database.sqlite_disk import Disk
 from mainspring.core.database.sqlite_events import Event
 from mainspring.core.database.sqlite_readers import Reader, Readers
 from mainspring.core.database.sqlite_writer import Alone, Job, Writer
+from mainspring.core.database.steps import Step, Steps
 from mainspring.core.database.watch import Watchers, call_hook
-from mainspring.core.ports import Connection
+from mainspring.core.ports import Connection, Tables
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Observe = Callable[[float], None]
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
+    from mainspring.core.database import idempotency
+else:
+    idempotency = Steps("mainspring.core.database.idempotency")
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +79,7 @@ class SqliteDatabase:
         self.path = Path(path)
         self.clock: Clock = clock or SystemClock()
         self._waiting_max = writes_waiting_max
-        self._plans = Plans(sqlite_dialect())
+        self._plans = Plans(self.dialect)
         self._watchers = Watchers()
         self.watch = self._watchers.watch
         self._recent = Recent()
@@ -108,7 +113,7 @@ class SqliteDatabase:
         self._running = True
         try:
             self._readers.open()
-            await self.prepare("core", core_tables.tables, Path(__file__).parent / "migrations")
+            await self.prepare("core", _core_tables, Path(__file__).parent / "migrations")
         except BaseException:
             await self.stop()
             raise
@@ -128,6 +133,8 @@ class SqliteDatabase:
         await asyncio.sleep(0)  # the last group's answers
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if isinstance(function, Step):
+            function = await function.function()
         if not self._running:
             raise Unavailable("The database is not running")
         try:
@@ -146,6 +153,8 @@ class SqliteDatabase:
         return self._readers.at_once(function, args, kwargs)
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if isinstance(function, Step):
+            function = await function.function()
         if not self._running:
             raise Unavailable("The database is not running")
         if self._waiting >= self._waiting_max:
@@ -167,15 +176,18 @@ class SqliteDatabase:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> tuple[bytes, bool]:
+        if isinstance(function, Step):
+            function = await function.function()
         return await self.write(idempotency.run_once, self.clock, key, digest, function, args, kwargs)
 
-    async def prepare(self, name: str, metadata: MetaData, folder: Path | None = None) -> None:
+    async def prepare(self, name: str, tables: Tables, folder: Path | None = None) -> None:
         """Creates the tables of the system `name`, or brings them to the revision of its `baseline.sql` in `folder`.
 
-        Without a folder the tables are created as `metadata` has them. Raises `SchemaError`.
+        Without a folder they are created as `tables` has them. Raises `SchemaError`.
         """
-        self._prepared.claim(name, metadata)
-        await self._alone(lambda raw: prepare_sqlite(raw, name, metadata, folder))
+        baseline = read_baseline(name, tables, folder)
+        self._prepared.claim(name, baseline.tables)
+        await self._alone(lambda raw: prepare_sqlite(raw, name, baseline, folder))
 
     async def check(self) -> list[str]:
         """Reads every page of the file; gives what is damaged, nothing where all is well."""
@@ -258,12 +270,18 @@ class SqliteDatabase:
 
     async def _sweep(self) -> None:
         while True:
-            await self.clock.sleep(idempotency.SWEEP_EVERY_S)
+            await self.clock.sleep(sweeping.EVERY_S)
             try:
-                while await self.write(idempotency.sweep, self.clock):
+                while await self.write(sweeping.sweep, self.clock):
                     pass
             except Exception:
                 logger.exception("sweeping stored results")
+
+
+def _core_tables() -> "MetaData":
+    from mainspring.core.database.core_tables import tables
+
+    return tables
 
 
 def _empty_log(raw: Any) -> bool:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
-from sqlalchemy import Executable
 
 from mainspring.core.clock import Clock
-from mainspring.core.database.compiled import NONE, ListRows, Plan, Plans
 from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, Timeout, Violation, raise_meaning
+from mainspring.core.database.plans import NONE, ListRows, Plan, Plans
 from mainspring.core.database.sqlite_events import Emitted
-from mainspring.core.ports import Row, Rows
+from mainspring.core.ports import Row, Rows, Statement
 from mainspring.core.problems import StorageFull, Unavailable
 
 CODES = {
@@ -146,7 +145,7 @@ class SqliteConnection:
         if self.hooks:
             self.hooks = []
 
-    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+    def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> Rows:
         given = NONE if parameters is None else parameters
         plan = self._lookup(statement)
         if plan is None or (plan.keys is not None and plan.keys != given.keys()):
@@ -165,7 +164,7 @@ class SqliteConnection:
         else:
             return cursor
 
-    def execute_many(self, statement: Executable, parameters: Sequence[Mapping[str, Any]]) -> int:
+    def execute_many(self, statement: Statement, parameters: Sequence[Mapping[str, Any]]) -> int:
         if not parameters:
             return 0
         plan = self._lookup(statement)
@@ -230,13 +229,13 @@ class SqliteConnection:
         if self._writes:
             self.emitted.write()
 
-    def _plan(self, statement: Executable, given: Mapping[str, Any], known: Plan | None) -> Plan:
+    def _plan(self, statement: Statement, given: Mapping[str, Any], known: Plan | None) -> Plan:
         plan = self._plans.compile(statement, given) if known is None else self._plans.variant(statement, given)
         if self.kinds is not None:
             self.kinds.add(plan.kind)
         return plan
 
-    def _noting_kinds(self, statement: Executable) -> Plan | None:
+    def _noting_kinds(self, statement: Statement) -> Plan | None:
         plan = self._plans.get(statement)
         if plan is not None and self.kinds is not None:
             self.kinds.add(plan.kind)

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
 
 from mainspring.core.clock import Clock
-from mainspring.core.database.compiled import Plans, refuse_rows
 from mainspring.core.database.errors import Timeout, raise_meaning
+from mainspring.core.database.plans import Plans, refuse_rows
 from mainspring.core.database.sqlite_connection import UNREAD, SqliteConnection, open_connection, translated
 from mainspring.core.problems import Unavailable
 

@@ -26,8 +26,8 @@ import msgspec
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
 
 from mainspring.core.clock import Clock
-from mainspring.core.database.compiled import Plans, function_name, refuse_rows
 from mainspring.core.database.errors import Timeout
+from mainspring.core.database.plans import Plans, function_name, refuse_rows
 from mainspring.core.database.sqlite_connection import UNREAD, SqliteConnection, open_connection, translated
 from mainspring.core.database.sqlite_disk import Disk
 from mainspring.core.database.sqlite_events import REFUSALS, Event

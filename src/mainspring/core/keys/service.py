@@ -12,14 +12,15 @@ Material that was read is remembered for 0.4 s, as callers are: a key that is di
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from mainspring.core.accounts import store as accounts
 from mainspring.core.accounts.caller import Caller
 from mainspring.core.accounts.model import Act
+from mainspring.core.accounts.steps import store as accounts
 from mainspring.core.clock import Clock
-from mainspring.core.keys import store
+from mainspring.core.database.steps import Steps
 from mainspring.core.keys.model import (
     KEY_BYTES,
     Key,
@@ -33,6 +34,11 @@ from mainspring.core.keys.model import (
     master_keys,
 )
 from mainspring.core.ports import Connection, Database
+
+if TYPE_CHECKING:
+    from mainspring.core.keys import store
+else:
+    store = Steps("mainspring.core.keys.store")
 
 REMEMBERED_NS = 400_000_000
 REMEMBERED_MAX = 10_000

@@ -11,14 +11,8 @@ from sqlalchemy import bindparam, delete, select
 
 from mainspring.core.database import Int64, Text, insert
 from mainspring.core.database.core_tables import log_commits
+from mainspring.core.outbox.model import NOWHERE, Moves, Partition
 from mainspring.core.ports import Connection
-
-Partition = tuple[str, int]
-Moves = Mapping[Partition, tuple[int, int]]
-"""{(topic, partition): (the position as it was read, the next offset to read)}"""
-
-NOWHERE = -1
-"""The position of a group that has none."""
 
 _row = log_commits.c
 _of_group = _row.consumer_group == bindparam("group", type_=Text)
@@ -37,7 +31,6 @@ _put = _insert.on_conflict_do_update(
     set_={"position": _insert.excluded.position},
 )
 _begin = _insert.on_conflict_do_nothing()
-_topics = select(_row.topic).distinct()
 _drop_topic = delete(log_commits).where(_row.topic == bindparam("of_topic", type_=Text))
 _drop_group = delete(log_commits).where(_of_group)
 
@@ -80,11 +73,6 @@ def put(connection: Connection, group: str, positions: Mapping[Partition, int]) 
     """Sets the group's positions, whatever they were."""
     for (topic, partition), position in positions.items():
         connection.execute(_put, _values(group, topic, partition, position))
-
-
-def topics(connection: Connection) -> set[str]:
-    """Every topic in which a group has a position here."""
-    return {topic for (topic,) in connection.execute(_topics)}
 
 
 def forget_topic(connection: Connection, topic: str) -> None:

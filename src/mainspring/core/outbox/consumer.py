@@ -17,7 +17,7 @@ from random import Random
 
 from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
-from mainspring.core.outbox import transactions
+from mainspring.core.outbox.steps import transactions
 from mainspring.core.ports import Connection, Database, Record
 from mainspring.core.problems import Unavailable
 

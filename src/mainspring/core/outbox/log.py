@@ -12,9 +12,10 @@ from random import Random
 from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
 from mainspring.core.database.watch import EVERY_TOPIC
-from mainspring.core.outbox import pruning, transactions
+from mainspring.core.outbox import idle
 from mainspring.core.outbox.consumer import OutboxConsumer
-from mainspring.core.outbox.pruning import Retention
+from mainspring.core.outbox.model import Pairs, Retention
+from mainspring.core.outbox.steps import pruning, transactions
 from mainspring.core.ports import Database, Position, Record
 from mainspring.core.problems import Problem, Unavailable
 from mainspring.core.telemetry import Metrics
@@ -117,6 +118,16 @@ class OutboxLog:
         finally:
             stop_watching()
 
+    async def wait_unrelayed(self) -> None:
+        """Returns once an event waits for the relay."""
+        news, stop_following = self.follow_all()
+        try:
+            while not await self._database.read(idle.is_unrelayed):
+                await news.wait()
+                news.clear()
+        finally:
+            stop_following()
+
     async def backlog(self, group: str, topic: str) -> int:
         """How many records wait for this group; it counts no further than 100,000."""
         return await self._database.read(transactions.backlog, group, topic, BACKLOG_MAX)
@@ -161,6 +172,8 @@ class OutboxLog:
 
     async def prune(self) -> int:
         """Deletes what `retention` does not keep; gives how many records."""
+        if await self._database.read(idle.is_empty):
+            return 0
         removed = 0
         now_us = self._clock.wall_ns() // 1000
         for topic in await self._database.read(pruning.topics):
@@ -186,7 +199,7 @@ class OutboxLog:
             await asyncio.wait([self._poller])
             self._poller = None
 
-    async def _append(self, topic: str, records: transactions.Pairs) -> list[Position]:
+    async def _append(self, topic: str, records: Pairs) -> list[Position]:
         _check_name(topic)
         if len(records) > APPEND_RECORDS_MAX:
             raise ValueError(f"at most {APPEND_RECORDS_MAX} records can be appended at once")

@@ -12,19 +12,11 @@ from sqlalchemy import bindparam, delete, func, select
 
 from mainspring.core.database import Int64, Text, insert, read_committed
 from mainspring.core.database.core_tables import log_horizon, log_positions, log_records
-from mainspring.core.outbox.transactions import EVERYTHING, NOBODY, RELAY
+from mainspring.core.outbox.model import EVERYTHING, NOBODY, RELAY, Retention
 from mainspring.core.ports import Connection
 
 ROWS_AT_ONCE = 1_000
 """Rows deleted by one transaction, so that it holds other writers up for a few milliseconds at most."""
-
-
-class Retention(msgspec.Struct, frozen=True):
-    """How long what all groups of a topic have passed is kept (both hold), and what some group has not."""
-
-    kept_s: float = 7 * 86_400.0
-    kept_records: int = 100_000
-    held_s: float = 30 * 86_400.0
 
 
 class Due(msgspec.Struct, frozen=True):

@@ -21,9 +21,9 @@ from mainspring.core.backoff import Backoff
 from mainspring.core.clock import Clock
 from mainspring.core.crash import crash_point
 from mainspring.core.job_leases import LEASE_S, Leases, OwnLeases
-from mainspring.core.outbox import commits, transactions
 from mainspring.core.outbox.log import OutboxLog
-from mainspring.core.outbox.transactions import RELAY
+from mainspring.core.outbox.model import RELAY
+from mainspring.core.outbox.steps import commits, transactions
 from mainspring.core.ports import Connection, Database, Record
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics
@@ -124,6 +124,9 @@ class Relay:
         backoff = Backoff(0.1, 5.0, self._random)
         while True:
             try:
+                if self._database.dialect == "sqlite":
+                    # Nobody else relays, and what an earlier process left unfinished still waits: it needs no looking after.
+                    await self._outbox.wait_unrelayed()
                 await self._leases.prepare()
                 await self._leases.begin(RELAY, 0)
                 fence, wait_s = await self._leases.claim(RELAY)

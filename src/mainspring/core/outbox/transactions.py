@@ -15,17 +15,11 @@ from sqlalchemy import bindparam, func, literal_column, select, update
 
 from mainspring.core.database import Int64, Text, insert, read_committed
 from mainspring.core.database.core_tables import OFFSET_BITS, log_horizon, log_positions, log_records
+from mainspring.core.outbox.model import EVERYTHING, NOBODY, RELAY, Pairs
 from mainspring.core.ports import Connection, Position, Record, Row
-
-NOBODY = ""
-RELAY, EVERYTHING = "core.relay", "*"
-"""The group and topic of the position up to which all events have been relayed."""
 
 BATCH_BYTES_MAX = 8 << 20
 """A batch ends where its values pass this, or after its first record."""
-
-Headers = Sequence[tuple[str, bytes]]
-Pairs = Sequence[tuple[bytes | None, bytes, Headers]]
 
 _at, _to = log_records.c, log_positions.c
 _decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
@@ -223,11 +217,6 @@ def advance_relay(connection: Connection, start: int, end: int) -> bool:
     """Moves the relay from start to end; False, and nothing moved, where it stands elsewhere by now."""
     register(connection, RELAY, [EVERYTHING])
     return advance(connection, RELAY, {EVERYTHING: (start, end)})
-
-
-def is_unrelayed(connection: Connection) -> bool:
-    """Whether an event waits for the relay."""
-    return bool(everything_after(connection, relay_position(connection), 1))
 
 
 def slowest_groups(connection: Connection) -> dict[str, int]:

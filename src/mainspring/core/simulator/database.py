@@ -18,12 +18,11 @@ from sqlalchemy import MetaData
 
 from mainspring.core.clock import Clock
 from mainspring.core.database import core_tables, idempotency
-from mainspring.core.database.compiled import Plans
-from mainspring.core.database.dialects import sqlite_dialect
-from mainspring.core.database.revisions import prepare_sqlite
+from mainspring.core.database.plans import Plans
+from mainspring.core.database.revisions import prepare_sqlite, read_baseline
 from mainspring.core.database.sqlite_connection import SqliteConnection, open_connection, translated
 from mainspring.core.database.watch import Watchers, call_hook
-from mainspring.core.ports import Connection, Record
+from mainspring.core.ports import Connection, Record, Tables
 from mainspring.core.problems import Unavailable
 
 P = ParamSpec("P")
@@ -32,7 +31,7 @@ Call = Callable[[], Any]
 Job = tuple[Call, asyncio.Future[Any]]
 Done = tuple[asyncio.Future[Any], Any, BaseException | None, list[Call], set[str]]
 
-_PLANS = Plans(sqlite_dialect())
+_PLANS = Plans("sqlite")
 _EMIT = "INSERT INTO log_records (topic, key, value, headers, at_us) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -42,10 +41,10 @@ class Stored:
     def __init__(self) -> None:
         self.raw: Any = open_connection(Path(":memory:"), cache_kib=16_384, busy_timeout_s=0)
         core = Path(str(core_tables.__file__)).parent / "migrations"
-        prepare_sqlite(self.raw, "core", core_tables.tables, core)
+        self.prepare("core", core_tables.tables, core)
 
     def prepare(self, name: str, metadata: MetaData, folder: Path) -> None:
-        prepare_sqlite(self.raw, name, metadata, folder)
+        prepare_sqlite(self.raw, name, read_baseline(name, metadata, folder), folder)
 
     def close(self) -> None:
         self.raw.close()
@@ -124,7 +123,7 @@ class SimulatedDatabase:
     ) -> tuple[bytes, bool]:
         return await self.write(idempotency.run_once, self._clock, key, digest, function, args, kwargs)
 
-    async def prepare(self, name: str, metadata: MetaData, folder: Path | None = None) -> None:
+    async def prepare(self, name: str, tables: Tables, folder: Path | None = None) -> None:
         """Tables are made by `Stored.prepare`, before the machine's first life."""
 
     def recent_events(

@@ -24,9 +24,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
-from mainspring.core.outbox import commits
-from mainspring.core.outbox.commits import NOWHERE
+from mainspring.core.outbox.model import NOWHERE
 from mainspring.core.outbox.relay import Item
+from mainspring.core.outbox.steps import commits
 from mainspring.core.ports import Database, Position, Record
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Metrics

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from mainspring.core.outbox.commits import NOWHERE
+from mainspring.core.outbox.model import NOWHERE
 from mainspring.core.ports import Connection, Record
 from mainspring.storage.log.apache_client import Worker, as_record
 from mainspring.storage.log.positions import InHand, Owned

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from mainspring.core.http.operation import INT64
-from mainspring.core.outbox import commits
-from mainspring.core.outbox.commits import NOWHERE
+from mainspring.core.outbox.model import NOWHERE
+from mainspring.core.outbox.steps import commits
 from mainspring.core.problems import Conflict
 from mainspring.storage.log.groups.classic import ClassicGroup
 from mainspring.storage.log.groups.consumer import ConsumerGroup

@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from mainspring.core.outbox import commits
+from mainspring.core.outbox.steps import commits
 from mainspring.core.ports import Connection, Database
 from mainspring.core.problems import Problem
 from mainspring.storage.log.apache_client import ANSWER_S, settings_of

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
-from mainspring.core.outbox import commits
-from mainspring.core.outbox.commits import NOWHERE
+from mainspring.core.outbox.model import NOWHERE
+from mainspring.core.outbox.steps import commits
 from mainspring.core.ports import Connection
 
 Owned = tuple[str, int]

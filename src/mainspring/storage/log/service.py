@@ -17,8 +17,9 @@ from random import Random
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mainspring.core.clock import Clock
-from mainspring.core.outbox import commits
-from mainspring.core.outbox.commits import NOWHERE
+from mainspring.core.outbox import idle
+from mainspring.core.outbox.model import NOWHERE
+from mainspring.core.outbox.steps import commits
 from mainspring.core.ports import Connection, Database, Position, Record
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.log.appending import Appender, Positions, split, spread
@@ -100,7 +101,7 @@ class Log:
         await self.engine.start()
         try:
             if self._database is not None:
-                for topic in await self._database.read(commits.topics) - self.engine.topics.keys():
+                for topic in await self._database.read(idle.committed_topics) - self.engine.topics.keys():
                     await self._forget_positions(topic)
             await self.groups.start()
             await self._dismiss()
