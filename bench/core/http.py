@@ -1,6 +1,6 @@
 """Small JSON reads and writes with 400 routes on, random paths and a token: beside FastAPI and Litestar.
 
-First over the same native server, then without one, which shows the frameworks alone.
+First over the same server, then without one, which shows the frameworks alone.
 """
 
 import asyncio

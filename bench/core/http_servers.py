@@ -1,6 +1,6 @@
 """The same small JSON API three times: ours, FastAPI's and Litestar's; 50 systems of 8 routes, a token on each request.
 
-    python -m bench.core.http_servers fastapi     # serves it by the same native server and prints the port
+    python -m bench.core.http_servers fastapi     # serves it by the same server and prints the port
 
 Reads give a link that is made up from the path, so that nothing but HTTP is measured. Ours wears all its manners (request id,
 security headers, deadlines, metrics, front door); the peers wear none, which favours them.

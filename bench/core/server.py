@@ -1,4 +1,4 @@
-"""What the doors cost: a raw answer through our seam beside Granian alone, and WebSockets beside the `websockets` library."""
+"""What the doors cost: a raw answer by our server beside Granian alone, and WebSockets beside the `websockets` library."""
 
 import asyncio
 import subprocess
@@ -36,7 +36,7 @@ def _requests(seconds: float) -> Iterator[Comparison]:
             lambda turn_s: load(theirs.port, [REQUEST], turn_s),
             seconds,
         )
-    note = "what it costs to know every request, its client and its end"
+    note = "Python on the loop beside a parser in a thread of its own"
     yield Comparison("raw small JSON answers", figures[0], "Granian alone", figures[1], "requests/s", note=note)
 
 
