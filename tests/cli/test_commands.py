@@ -127,3 +127,45 @@ def test_a_demo_whose_server_goes_away_says_so(monkeypatch: pytest.MonkeyPatch) 
     done = run("demo", "links")
     assert done.exit_code == 1 and "Error: Connection refused" in done.output
     assert "the demo's token 7 is not revoked: nobody answers" in done.output
+
+
+WITHOUT_EXTRAS = """
+import json, sys
+from mainspring.core.manifest import manifests
+for one in manifests().values():
+    sys.modules.update(dict.fromkeys(one.modules if one.extra != "primitives" else ()))
+from click.testing import CliRunner
+from mainspring.cli import cli
+told = []
+for words in json.loads(sys.argv[1]):
+    done = CliRunner().invoke(cli, [*words, *(("--data", sys.argv[2]) if words[0] != "simulate" else ())])
+    told.append([done.exit_code, done.output, repr(done.exception)])
+print(json.dumps(told))
+"""
+
+
+def test_where_only_the_core_is_installed_each_command_says_what_it_lacks(tmp_path: Path) -> None:
+    storage, social = "pip install 'mainspring[storage]'", "pip install 'mainspring[social]'"
+    asked = {
+        ("systems",): (0, social),
+        ("doctor",): (1, storage),
+        ("doctor", "--keys"): (0, storage),
+        ("migrate",): (0, "ids is at this version"),
+        ("token", "create", "links"): (0, "ms_"),
+        ("simulate", "log-groups", "--seeds", "1"): (1, storage),
+        ("objects", "prove", "photos"): (1, storage),
+        ("move", "log", "--to", "kafka://x:1"): (1, storage),
+        ("move", "blobs", "--to", "s3://x"): (1, storage),
+        ("demo", "log"): (1, storage),
+        ("systems", "--set", "log.advertised=x"): (2, storage),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, json.dumps(list(asked)), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    for (words, (code, says)), (found, output, error) in zip(asked.items(), json.loads(done.stdout), strict=True):
+        assert found == code and says in output, f"{words}: {found} {error} {output}"

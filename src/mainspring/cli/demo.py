@@ -10,6 +10,7 @@ import click
 
 from mainspring.core.manifest import manifests
 
+from .installed import must_be_installed
 from .options import read, with_config
 from .progress import progress
 
@@ -46,6 +47,7 @@ def demo(
     demos = _with_demo()
     if system not in demos:
         raise click.UsageError(f"there is no demo of {system!r} (there are {', '.join(demos)})")
+    must_be_installed(system)
     folder = Path(read(config_file, settings, data=data).data)
     try:
         server: dict[str, Any] = ask(folder, "address")

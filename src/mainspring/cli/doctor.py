@@ -69,7 +69,7 @@ def _examine(config: Config) -> Iterator[Finding]:
         yield Finding(
             f"{manifest.family}/{manifest.name}", "its libraries are missing" if missing else "", missing or ""
         )
-        if manifest.settings:
+        if manifest.settings and not missing:
             yield from _files(manifest.name, config.settings(manifest))
     from mainspring.console import STATIC
 
@@ -143,7 +143,9 @@ def _shown(address: str) -> str:
 def _print_keys(as_json: bool) -> None:
     rows = describe(Config)
     for manifest in manifests().values():
-        if manifest.settings:
+        if missing := manifest.missing_extra():
+            click.echo(f"not shown: {missing}", err=True)
+        elif manifest.settings:
             rows += describe(resolve(manifest.settings), manifest.name)
     if as_json:
         names = ("key", "type", "default", "meaning")

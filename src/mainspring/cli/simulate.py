@@ -6,6 +6,7 @@ import click
 
 from mainspring.core.manifest import manifests, nearest, resolve
 
+from .installed import must_be_installed
 from .progress import progress
 
 
@@ -27,11 +28,13 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
 
     Exit code 1 where a seed breaks a promise; that seed is printed.
     """
+    owners = {one.name: manifest.name for manifest in manifests().values() for one in manifest.simulations}
     calls = {one.name: one.call for manifest in manifests().values() for one in manifest.simulations}
     if protocol not in calls:
         raise click.UsageError(
             f"there is no protocol {protocol!r}{nearest(protocol, calls)} (there are {', '.join(calls)})"
         )
+    must_be_installed(owners[protocol])
     if seed is not None:
         _replay(protocol, calls[protocol], seed, as_json)
         return

@@ -170,6 +170,8 @@ def load(
     for key, section in sections.items():
         if key not in manifests():
             raise ConfigError(f"there is no section or system {key!r}{nearest(key, [*known, *manifests()])}")
+        if missing := manifests()[key].missing_extra():
+            raise ConfigError(missing)
         _read_secret_files(section, resolve(manifests()[key].settings))
     config: Config = _convert({**values, "sections": sections}, Config, "")
     listeners = [listener.name for manifest in manifests().values() for listener in manifest.listeners]
