@@ -24,7 +24,7 @@ COMMANDS = {
     "bench": ("bench", "Measure systems beside their peers in the same run"),
     "simulate": ("simulate", "Play seeded histories with faults and check the promises"),
     "test": ("checks", "Run the test suite"),
-    "check": ("checks", "Run formatter, linter, type checker and import contracts"),
+    "check": ("checks", "Run formatter, linter, type checkers and import contracts"),
     "lock": ("checks", "Pin versions and hashes anew"),
 }
 

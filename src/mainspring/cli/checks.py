@@ -35,7 +35,7 @@ def test(arguments: tuple[str, ...]) -> None:
 @click.command()
 @click.option("--fix", is_flag=True, help="Let the formatter and the linter mend what they can.")
 def check(fix: bool) -> None:
-    """Run formatter, linter, strict type checker and import contracts. Exit code 1 where one of them fails.
+    """Run formatter, linter, strict type checkers and import contracts. Exit code 1 where one of them fails.
 
     \b
     mainspring check
@@ -48,6 +48,8 @@ def check(fix: bool) -> None:
         ["mypy"],
         ["lint-imports"],
     ]
+    if (compiler := root / "web" / "node_modules" / "typescript" / "bin" / "tsc").is_file():  # where a console was built
+        tools.append(["node", str(compiler.relative_to(root)), "--noEmit", "--project", "web"])
     failed = []
     for tool in tools:
         started = time.monotonic()
