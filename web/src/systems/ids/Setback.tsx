@@ -31,15 +31,15 @@ export function Setback() {
     <Panel title="Set its clock back" hint="A minter in virtual time: after two seconds its clock is set. It holds on, and never gives an id twice.">
       <SimpleGrid cols={{ base: 1, md: 2 }}>
         <div>
-          <Text size="sm" id="set-by">
+          <Text size="sm">
             Set by {(setMs / 1000).toFixed(1)} s
           </Text>
-          <Slider aria-labelledby="set-by" min={-10_000} max={5000} step={100} value={setMs} onChange={setSetMs} label={(value) => `${value / 1000} s`} mb="lg"
+          <Slider thumbLabel="Seconds that the clock is set by" min={-10_000} max={5000} step={100} value={setMs} onChange={setSetMs} label={(value) => `${value / 1000} s`} mb="lg"
             marks={[{ value: -5000, label: "−5 s" }, { value: 0, label: "0" }]} />
-          <Text size="sm" id="wanted">
+          <Text size="sm">
             {perMs.toLocaleString()} ids wanted each millisecond
           </Text>
-          <Slider aria-labelledby="wanted" min={1} max={5000} value={perMs} onChange={setPerMs} mb="lg" marks={[{ value: 4096, label: "4,096" }]} />
+          <Slider thumbLabel="Ids wanted each millisecond" min={1} max={5000} value={perMs} onChange={setPerMs} mb="lg" marks={[{ value: 4096, label: "4,096" }]} />
           <Told problem={error} />
           {outcome && (
             <Text size="sm" data-testid="setback">

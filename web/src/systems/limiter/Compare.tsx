@@ -1,5 +1,5 @@
 import { LineChart } from "@mantine/charts"
-import { Code, SegmentedControl, SimpleGrid, Slider, Table, Text, TextInput } from "@mantine/core"
+import { Code, Group, SegmentedControl, SimpleGrid, Slider, Table, Text, TextInput } from "@mantine/core"
 import { useDebouncedValue } from "@mantine/hooks"
 import { useEffect, useState } from "react"
 import { api, type Problem } from "../../api"
@@ -17,6 +17,7 @@ export function Compare() {
   const [limit, setLimit] = useState("60/minute")
   const [rate, setRate] = useState(3)
   const [shape, setShape] = useState("random")
+  const [shown, setShown] = useState("admitted")
   const [asked] = useDebouncedValue(JSON.stringify({ limits: [limit], load: [{ seconds, rate, shape }, { seconds, rate: rate / 4, shape }] }), 200)
   const [data, setData] = useState<Simulated>()
   const [error, setError] = useState<Problem>()
@@ -33,8 +34,8 @@ export function Compare() {
   // Sums so far: lines that lie on one another second by second come apart as they add up.
   const sums = (counts: number[]) => counts.map((sum => (count: number) => (sum += count))(0))
   const offered = sums(data?.offered ?? [])
-  const admitted = data?.series.map((one) => [one.algorithm, sums(one.admitted)] as const) ?? []
-  const points = data && offered.map((all, n) => ({ at: Math.round((n + 1) * data.step_s), offered: all, ...Object.fromEntries(admitted.map(([name, so]) => [name, so[n]])) }))
+  const lines = data?.series.map((one) => [one.algorithm, sums(shown === "admitted" ? one.admitted : one.refused)] as const) ?? []
+  const points = data && offered.map((all, n) => ({ at: Math.round((n + 1) * data.step_s), offered: all, ...Object.fromEntries(lines.map(([name, so]) => [name, so[n]])) }))
   return (
     <Panel title="Try a limit" hint="A minute of load, then a minute at a quarter of it; every algorithm gets the same. The lines are hits so far.">
       <SimpleGrid cols={{ base: 1, md: 3 }}>
@@ -51,10 +52,10 @@ export function Compare() {
           inputWrapperOrder={["label", "input", "description"]}
         />
         <div>
-          <Text size="sm" id="load">
+          <Text size="sm">
             {rate} hits a second
           </Text>
-          <Slider aria-labelledby="load" min={0.5} max={40} step={0.5} value={rate} onChange={setRate} mt="xs" />
+          <Slider thumbLabel="Hits a second" min={0.5} max={40} step={0.5} value={rate} onChange={setRate} mt="xs" />
         </div>
         <div>
           <Text size="sm">They come</Text>
@@ -64,9 +65,15 @@ export function Compare() {
       <Told problem={error} />
       {data && points && (
         <>
+          <Group justify="flex-end" mt="md" gap="xs">
+            <Text size="sm" c="dimmed">
+              Lines show what was
+            </Text>
+            <SegmentedControl size="xs" data={["admitted", "denied"]} value={shown} onChange={setShown} aria-label="Lines show what was" />
+          </Group>
           <LineChart
             h={260}
-            mt="md"
+            mt="xs"
             data={points}
             dataKey="at"
             withDots={false}
