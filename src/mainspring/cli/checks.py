@@ -48,7 +48,9 @@ def check(fix: bool) -> None:
         ["mypy"],
         ["lint-imports"],
     ]
-    if (compiler := root / "web" / "node_modules" / "typescript" / "bin" / "tsc").is_file():  # where a console was built
+    if (
+        compiler := root / "web" / "node_modules" / "typescript" / "bin" / "tsc"
+    ).is_file():  # where a console was built
         tools.append(["node", str(compiler.relative_to(root)), "--noEmit", "--project", "web"])
     failed = []
     for tool in tools:
