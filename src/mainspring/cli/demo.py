@@ -47,7 +47,7 @@ def demo(
     demos = _with_demo()
     if system not in demos:
         raise click.UsageError(f"there is no demo of {system!r} (there are {', '.join(demos)})")
-    must_be_installed(system)
+    must_be_installed(manifests()[system])
     folder = Path(read(config_file, settings, data=data).data)
     try:
         server: dict[str, Any] = ask(folder, "address")

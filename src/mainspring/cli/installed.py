@@ -2,10 +2,10 @@
 
 import click
 
-from mainspring.core.manifest import manifests
+from mainspring.core.manifest import Manifest
 
 
-def must_be_installed(system: str) -> None:
+def must_be_installed(system: Manifest) -> None:
     """Raises `ClickException` where the extra of `system` is missing."""
-    if missing := manifests()[system].missing_extra():
+    if missing := system.missing_extra():
         raise click.ClickException(missing)

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 import click
 
+from mainspring.core.manifest import manifests
+
 from .installed import must_be_installed
 from .options import read, with_config
 from .progress import progress
@@ -34,7 +36,7 @@ def log(target: str, data: str | None, config_file: Path | None, settings: tuple
     mainspring move log --to kafka://broker-1:9092
     mainspring up --set log=kafka://broker-1:9092
     """
-    must_be_installed("log")
+    must_be_installed(manifests()["log"])
     from mainspring.core.application import CannotStart, Mainspring
     from mainspring.core.outbox.relay import Relay
     from mainspring.core.ports import Database
@@ -78,7 +80,7 @@ def blobs(target: str, bucket: str, data: str | None, config_file: Path | None, 
     \b
     mainspring move blobs --to "s3://backups/blobs?endpoint=https://s3.example.org&region=eu-west-1"
     """
-    must_be_installed("objects")
+    must_be_installed(manifests()["objects"])
     from mainspring.core.application import CannotStart, Mainspring
     from mainspring.core.problems import Problem
     from mainspring.storage.objects import CloudBlobs, Moved, ObjectBlobs, Objects, move_blobs, total_bytes

@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 import msgspec
 
+from mainspring.core.manifest import manifests
+
 from .installed import must_be_installed
 from .options import read, with_config
 
@@ -31,7 +33,7 @@ def prove(bucket: str, out: Path | None, data: str | None, config_file: Path | N
     \b
     mainspring objects prove photos --out photos.json
     """
-    must_be_installed("objects")
+    must_be_installed(manifests()["objects"])
     from mainspring.core.application import CannotStart, Mainspring
     from mainspring.core.problems import Problem
     from mainspring.storage.objects import Objects, Report

@@ -28,7 +28,7 @@ def simulate(protocol: str, seeds: int, first: int, seed: int | None, workers: i
 
     Exit code 1 where a seed breaks a promise; that seed is printed.
     """
-    owners = {one.name: manifest.name for manifest in manifests().values() for one in manifest.simulations}
+    owners = {one.name: manifest for manifest in manifests().values() for one in manifest.simulations}
     calls = {one.name: one.call for manifest in manifests().values() for one in manifest.simulations}
     if protocol not in calls:
         raise click.UsageError(

@@ -21,7 +21,7 @@ class Told:
 
 @pytest.fixture
 def unlucky(monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = type("Manifest", (), {"simulations": [Told]})
+    manifest = type("Manifest", (), {"simulations": [Told], "missing_extra": staticmethod(lambda: None)})
     monkeypatch.setattr(command, "manifests", lambda: {"unlucky": manifest})
 
 
