@@ -401,6 +401,23 @@ def test_the_lines_of_a_head_are_read_once_and_only_so_many_are_remembered() -> 
     assert all(len(text) <= REMEMBERED_BYTES_MAX for text in reader._remembered)
 
 
+async def test_a_quick_answer_is_for_connections_that_stay() -> None:
+    async with listening() as server:
+        wire = await Wire.connect(server)
+        wire.ask("/quick", headers="connection: close\r\n")
+        assert (await wire.rest()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_every_answer_is_dated_once_however_its_request_was_read() -> None:
+    dated = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT"), (b"content-length", b"0")]
+    for headers in ([], dated):
+        async with listening(answering(headers)) as server:
+            for line in (b"GET /x HTTP/1.1\r\nhost: x\r\nconnection: close", b"GET /x HTTP/1.0\r\nhost: x"):
+                wire = await Wire.connect(server)
+                wire.writer.write(line + b"\r\n\r\n")
+                assert (await wire.rest()).lower().count(b"\r\ndate: ") == 1
+
+
 async def test_an_answer_may_be_one_message_where_the_scope_says_so() -> None:
     async def whole(scope: Scope, receive: Receive, send: Send) -> None:
         assert WHOLE_ANSWER in scope

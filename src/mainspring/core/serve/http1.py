@@ -37,7 +37,7 @@ UNSENT_BYTES_MAX = 1 << 20
 CONNECTIONS_MAX = 8192
 
 Quick = Callable[[Head, str], bytes | None]
-"""`(head, client)` → a whole answer, or None. `head` is a request without a body."""
+"""`(head, client)` → a whole answer, or None. `head` is a request without a body, after which the connection stays."""
 Ready = Callable[[bytes, str], bytes | None]
 """`(head, client)` → a whole answer, or None. The head is `GET /path HTTP/1.1`, its headers, and the empty line."""
 
@@ -79,7 +79,7 @@ class Http1Server:
         return Http1Connection(self)
 
     def date(self) -> bytes:
-        """The `date` line of an answer."""
+        """The `date` line of an answer, without its end."""
         now_s = self._clock.wall_ns() // 1_000_000_000
         if now_s != self._date_s:
             self._date_s, self._date = now_s, b"date: %b" % formatdate(now_s, usegmt=True).encode()
@@ -310,7 +310,7 @@ class Http1Connection(asyncio.Protocol):
             self._read(self._http, data)
             return
         begins, ends = head.head_bytes, head.head_bytes + head.body_bytes
-        if begins == ends == len(data) and server.quick is not None:
+        if begins == ends == len(data) and not head.closes and server.quick is not None:
             answer = server.quick(head, self.peer[0])
             if answer is not None:
                 self.heard_s = self.loop.time()

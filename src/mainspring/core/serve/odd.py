@@ -103,6 +103,8 @@ class OddExchange(Exchange):
             self.head = message
             status = message["status"]
             fields = list(message["headers"])
+            if all(name != b"date" for name, _ in fields):
+                fields.append((b"date", self._connection.server.date().removeprefix(b"date: ")))
             if self._connection.finishing:
                 fields.append((b"connection", b"close"))
             head = h11.Response(status_code=status, headers=fields, reason=responses.get(status, ""))
