@@ -9,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mainspring.storage.objects import Objects, listing
-from mainspring.storage.objects.errors import InvalidArgument
+from mainspring.core.database import Timeout
+from mainspring.storage.objects import Objects, listing, paging
+from mainspring.storage.objects.errors import InvalidArgument, NoSuchBucket
 from mainspring.storage.objects.model import Versioning
+from tests.fixtures_database import embedded_database
 from tests.storage.objects.conftest import MakeStore, keys_of, stores
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -204,3 +207,61 @@ async def test_a_key_with_a_thousand_versions_costs_a_listing_little(make_store:
 async def test_a_token_that_is_none_is_refused(objects: Objects, token: str) -> None:
     with pytest.raises(InvalidArgument):
         await objects.list("box", token=token)
+
+
+async def test_a_short_page_is_told_at_once_and_a_long_one_is_not_tried_again_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("SHORT_LINES", 3), ("LONG_TIMES", 2), ("LONG_MAX", 4)):
+        monkeypatch.setattr(paging, name, value)
+    async with embedded_database(tmp_path) as database, stores(database, tmp_path) as make:
+        database._readers._loop_budget_s = PATIENCE_S
+        objects: Objects = (await make(1)).objects
+        pages, tried, late = objects.paging, 0, False
+
+        def read(*asked: Any) -> Any:
+            nonlocal tried
+            tried += 1
+            if late:
+                raise Timeout
+            return database.read_at_once(*asked)
+
+        monkeypatch.setattr(pages, "_read", read)
+        with pytest.raises(NoSuchBucket):
+            pages.keys_at_once("box", "", "", "", 1000)
+        await objects.create_bucket("box")
+        await asyncio.gather(*(objects.put("box", f"{folder}/{at}", b"") for folder in "abc" for at in range(4)))
+        for prefix, delimiter, after in [
+            ("", "/", ""),
+            ("", "/", "a/"),
+            ("b/3", "", ""),
+            ("c/", "/", "c/0"),
+            ("d", "", ""),
+        ]:
+            at_once = pages.keys_at_once("box", prefix, delimiter, after, 1000)
+            assert at_once == await objects.list("box", prefix, delimiter, after)
+        assert pages.keys_at_once("box", "a/", "", "", 2) is None, (
+            "no moment is fixed yet that its next page could show"
+        )
+        first = await objects.list("box", "a/", count=2)
+        assert pages.keys_at_once("box", "a/", "", "", 2) == first
+        await objects.put("box", "a/00", b"")
+        assert pages.keys_at_once("box", "a/", "", "", 2) is None, (
+            "something has changed since the moment that was fixed"
+        )
+
+        def tries_of_six() -> int:
+            nonlocal tried
+            tried = 0
+            for _ in range(6):
+                assert pages.keys_at_once("box", "a/", "", "", 1000) is None
+            return tried
+
+        assert tries_of_six() == 2, "one, then two that are left out"
+        late = True
+        pages._long.clear()
+        assert tries_of_six() == 3, "being late once is nothing yet"
+        late = False
+        for folder in "abcdefgh":
+            pages.keys_at_once("box", folder, "", "", 1000)
+        assert len(pages._long) <= 4

@@ -4,11 +4,12 @@ A key's versions lie newest first, so the newest is its first row, and the one o
 that are `gone` are kept for listings only and are found by nobody else.
 """
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Text, and_, bindparam, select, type_coerce
+from sqlalchemy import Column, Text, and_, bindparam, select, type_coerce
 
 from mainspring.core.database import Int64
 from mainspring.core.ports import Connection
@@ -39,7 +40,6 @@ _COLUMNS = (_v.rank, _v.flags, _v.gone, _v.size, _v.etag, _v.page, _v.pieces, _v
 _OF_KEY = and_(_v.bucket == bindparam("of_bucket"), _v.key == bindparam("of_key"))
 _BUCKET_COLUMNS = tuple(buckets.c)
 
-_BUCKET = select(*_BUCKET_COLUMNS).where(buckets.c.name == bindparam("bucket_name"))
 _NEWEST = select(*_COLUMNS).where(_OF_KEY).order_by(_v.rank).limit(1)
 _NEWEST_THERE = select(*_COLUMNS).where(_OF_KEY, _v.gone.is_(None)).order_by(_v.rank).limit(1)
 _AS_OF = (
@@ -57,12 +57,16 @@ _NULL = (
 )
 _STRIPE_COLUMNS = (stripes.c.id, stripes.c.k, stripes.c.m, stripes.c.size, stripes.c.placement)
 _JSON = frozenset({buckets.c.lock, _v.tags, _v.lock})
+
+
+def _as_stored(columns: Iterable[Column[Any]]) -> list[Any]:
+    """JSON stays text until somebody looks: it is None in most rows, and rows of plain values need no converting."""
+    return [type_coerce(one, Text) if one in _JSON else one for one in columns]
+
+
+_BUCKET = select(*_as_stored(_BUCKET_COLUMNS)).where(buckets.c.name == bindparam("bucket_name"))
 _READ = (
-    select(
-        # JSON stays text until somebody looks: it is None in most rows, and rows of plain values need no converting.
-        *(type_coerce(one, Text) if one in _JSON else one for one in (*_BUCKET_COLUMNS, *_COLUMNS)),
-        *_STRIPE_COLUMNS,
-    )
+    select(*_as_stored((*_BUCKET_COLUMNS, *_COLUMNS)), *_STRIPE_COLUMNS)
     .select_from(
         buckets.join(
             versions, and_(_v.bucket == buckets.c.id, _v.key == bindparam("of_key"), _v.gone.is_(None))
@@ -122,7 +126,7 @@ def find_bucket(connection: Connection, name: str) -> Bucket:
     row = connection.execute(_BUCKET, {"bucket_name": name}).first()
     if row is None:
         raise NoSuchBucket(bucket=name)
-    return bucket_from(row)
+    return bucket_from(with_json(row, _BUCKET_JSON))
 
 
 def object_from(bucket: Bucket, key: str, row: Row, latest: bool) -> Object:

@@ -5,7 +5,6 @@ A result means that it is durable and that every later call sees it. An error me
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from mainspring.core.ports import Connection, Database
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.objects import buckets, checksums, listing, locks, lookups, moves, versions
 from mainspring.storage.objects.at_hand import SmallReads
+from mainspring.storage.objects.committing import commit
 from mainspring.storage.objects.conditions import ALWAYS, ReadIf, WriteIf
 from mainspring.storage.objects.encryption import CUSTOMER
 from mainspring.storage.objects.engine import Engine
 from mainspring.storage.objects.erasure import parse_profile
-from mainspring.storage.objects.errors import InvalidArgument, InvalidRequest
+from mainspring.storage.objects.errors import InvalidArgument
 from mainspring.storage.objects.files import Files
 from mainspring.storage.objects.intake import Body
 from mainspring.storage.objects.keys import Encryption, Keys
@@ -46,7 +46,7 @@ from mainspring.storage.objects.paging import Paging
 from mainspring.storage.objects.reading import Reader, resolve_range
 from mainspring.storage.objects.saving import KeptObjects
 from mainspring.storage.objects.settings import ObjectsSettings
-from mainspring.storage.objects.staging import Staged, StagedPut, Staging, Wish, profile_of
+from mainspring.storage.objects.staging import StagedPut, Staging, Wish, wish_of_copy
 from mainspring.storage.objects.upkeep import Upkeep
 from mainspring.storage.objects.uploads import Uploads
 
@@ -84,7 +84,7 @@ class Objects:
         self.upkeep = Upkeep(self._engine, metrics)
         self._engine.store.on_bad = self.upkeep.bad_stripe
         self._keys = Keys(keys, random)
-        self._paging = Paging(self._engine)
+        self.paging = Paging(self._engine)
         self._staging = Staging(self._engine, self._keys)
         self.small_reads = SmallReads(database, self._engine.store)
         self.uploads = Uploads(self._engine, self._staging, self._keys)
@@ -310,7 +310,7 @@ class Objects:
             customer_key=source_customer_key,
             condition=source.condition,
         )
-        wish = _wish_of(origin, changes, condition, asked, encryption)
+        wish = wish_of_copy(origin, changes, condition, asked, encryption)
         return await self.put(bucket, key, reader, size=origin.size, wish=wish), origin.version
 
     async def rename(self, bucket: str, source: str, target: str, *, condition: WriteIf = ALWAYS) -> Object:
@@ -329,29 +329,7 @@ class Objects:
     async def commit(self, bucket: str, operations: Sequence[Operation | StagedPut]) -> list[Object | Deleted]:
         """Does all of `operations` at one moment, or none: raises what the first refused one raises, with its number as
         `operation`. Bodies are stored before, where nobody sees them. At most 1,000."""
-        if not 1 <= len(operations) <= moves.OPERATIONS_MAX:
-            raise InvalidRequest(f"A commit has 1 to {moves.OPERATIONS_MAX} operations")
-        found = await self.bucket(bucket)
-        async with AsyncExitStack() as stack:
-            staged: list[Staged] = []
-            plan: list[moves.Put | Operation] = []
-            for one in operations:
-                if isinstance(one, StagedPut):
-                    stage = self._staging.stage(found, one.key, one.body, one.size, one.wish)
-                    staged.append(await stack.enter_async_context(stage))
-                    plan.append(moves.Put(staged[-1].draft))
-                else:
-                    key_bytes(one.key)
-                    plan.append(one)
-            page = await self._staging.page_of(staged, profile_of(found))
-            stack.callback(self._engine.store.release, page)
-            live = sum(len(one.small) for one in staged if one.small)
-            stripes = [pair for one in staged for pair in one.stripes] + [(one.stripe, live) for one in page]
-            done = await self._database.write(
-                moves.commit, self._engine.numbers, bucket, stripes, plan, self.settings.part_bytes_min
-            )
-            crash_point("objects.commit.committed")
-        return [one if isinstance(one, Deleted) else versions.made_object(bucket, *one) for one in done]
+        return await commit(self._engine, self._staging, await self.bucket(bucket), operations)
 
     # What may be changed of a version
 
@@ -402,7 +380,7 @@ class Objects:
     ) -> Page:
         """Keys after `after`, with common prefixes rolled up at `delimiter`. With the `token` of the page before, `after` is
         ignored and the same moment is shown. Raises `NoSuchBucket`, `InvalidArgument`."""
-        return await self._paging.keys(bucket, prefix, delimiter, after, count, token, as_of_us)
+        return await self.paging.keys(bucket, prefix, delimiter, after, count, token, as_of_us)
 
     async def list_versions(
         self,
@@ -416,7 +394,7 @@ class Objects:
         token: str | None = None,
     ) -> Page:
         """Versions and delete markers, newest first within a key; after the version `version_marker` of `key_marker`."""
-        return await self._paging.versions(bucket, prefix, delimiter, key_marker, version_marker, count, token)
+        return await self.paging.versions(bucket, prefix, delimiter, key_marker, version_marker, count, token)
 
     async def _find(
         self,
@@ -438,21 +416,3 @@ def _checked(changes: Changes) -> Changes:
     checked_metadata(changes.metadata or {})
     checked_tags(changes.tags or {})
     return changes
-
-
-def _wish_of(
-    origin: Object, own: Changes, condition: WriteIf, checksum: Checksum | None, encryption: Encryption | None
-) -> Wish:
-    return Wish(
-        headers=origin.headers if own.headers is None else own.headers,
-        metadata=origin.metadata if own.metadata is None else own.metadata,
-        condition=condition,
-        checksum=checksum or (Checksum(origin.checksum.algorithm) if origin.checksum is not None else None),
-        tags=origin.tags if own.tags is None else own.tags,
-        lock=own.lock,
-        storage_class=own.storage_class or origin.storage_class,
-        owner=origin.owner if own.owner is None else own.owner,
-        acl=own.acl,
-        encryption=encryption,
-        event="ObjectCreated:Copy",
-    )

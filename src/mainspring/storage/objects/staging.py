@@ -21,6 +21,7 @@ from mainspring.storage.objects.model import (
     Bucket,
     Checksum,
     Lock,
+    Object,
     Piece,
     Sealed,
     checked_metadata,
@@ -28,6 +29,7 @@ from mainspring.storage.objects.model import (
     key_bytes,
     pack_pieces,
 )
+from mainspring.storage.objects.moves import Changes
 from mainspring.storage.objects.pages import lay_out
 from mainspring.storage.objects.references import Stripe
 from mainspring.storage.objects.stripes import Written
@@ -168,3 +170,22 @@ class Staging:
 def profile_of(bucket: Bucket) -> Profile | None:
     """The profile that was chosen for a bucket, None for the one that the number of disks gives."""
     return None if bucket.profile is None else parse_profile(bucket.profile)
+
+
+def wish_of_copy(
+    origin: Object, own: Changes, condition: WriteIf, checksum: Checksum | None, encryption: Encryption | None
+) -> Wish:
+    """What the put says that makes a copy of `origin` by its bytes, with `own` changes."""
+    return Wish(
+        headers=origin.headers if own.headers is None else own.headers,
+        metadata=origin.metadata if own.metadata is None else own.metadata,
+        condition=condition,
+        checksum=checksum or (Checksum(origin.checksum.algorithm) if origin.checksum is not None else None),
+        tags=origin.tags if own.tags is None else own.tags,
+        lock=own.lock,
+        storage_class=own.storage_class or origin.storage_class,
+        owner=origin.owner if own.owner is None else own.owner,
+        acl=own.acl,
+        encryption=encryption,
+        event="ObjectCreated:Copy",
+    )

@@ -98,6 +98,22 @@ async def test_a_plain_read_is_answered_as_usual(both: Both) -> None:
             assert quick is not None and told(quick) == expected
 
 
+async def test_a_short_listing_is_answered_as_usual(both: Both) -> None:
+    fields: list[list[tuple[str, str]]] = [
+        [],
+        [("prefix", "a b/ü")],
+        [("delimiter", "/"), ("encoding-type", "url"), ("fetch-owner", "true")],
+        [("delimiter", "/"), ("start-after", "a b/"), ("max-keys", "2")],
+        [("prefix", "<&>"), ("max-keys", "0")],
+    ]
+    for query in fields:
+        request = both.request("GET", "/box", query=[("list-type", "2"), *query])
+        expected = told(await both.usually(request))
+        assert expected[0] == b"HTTP/1.1 200 OK"
+        quick = both.quickly(request)
+        assert quick is not None and told(quick) == expected
+
+
 async def test_what_is_not_plain_or_not_right_is_left_to_the_usual_way(both: Both) -> None:
     await both.usually(both.request("GET", "/box/empty"))  # The bucket and the key pair are known by now.
     assert both.quickly(both.request("GET", "/box/empty")) is not None
@@ -113,8 +129,23 @@ async def test_what_is_not_plain_or_not_right_is_left_to_the_usual_way(both: Bot
         (both.request("GET", "/box/a%20b/%C3%BC", {"if-none-match": "*"}), b"304"),
         (both.request("GET", "/box/a%20b/%C3%BC", {"if-match": '"no"'}), b"412"),
         (both.request("GET", "/box/a%20b/%C3%BC", {"origin": "https://example.org"}), b"200"),
+        (both.request("GET", "/box/empty", {"connection": "close"}), b"200"),
         (both.request("GET", "/box/empty", query=[("versionId", "null")]), b"200"),
         (both.request("GET", "/box"), b"200"),
+        (both.request("HEAD", "/box"), b"200"),
+        (both.request("GET", "/box", query=[("list-type", "2")], secret="wrong"), b"403"),
+        (
+            both.request("GET", "/box", query=[("list-type", "2")]).replace(b"list-type=2", b"list-type=2&prefix=x"),
+            b"403",
+        ),
+        (both.request("GET", "/nobox", query=[("list-type", "2")]), b"404"),
+        (both.request("GET", "/box", query=[("list-type", "1")]), b"200"),
+        (both.request("GET", "/box", query=[("list-type", "2"), ("max-keys", "x")]), b"400"),
+        (both.request("GET", "/box", query=[("list-type", "2"), ("encoding-type", "x")]), b"400"),
+        (both.request("GET", "/box", query=[("list-type", "2"), ("continuation-token", "x")]), b"400"),
+        (both.request("GET", "/box", query=[("list-type", "2"), ("max-keys", "1")]), b"200"),
+        (both.request("GET", "/box", query=[("list-type", "2"), ("versions", "")]), b"200"),
+        (both.request("GET", "/", query=[("list-type", "2")]), b"405"),
         (both.request("DELETE", "/box/missing"), b"204"),
     ]
     for request, status in refused:

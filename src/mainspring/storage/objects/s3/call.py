@@ -1,6 +1,7 @@
 """One request at the door: what it says, who says it, and which bucket it is about; handlers take this and give an `Answer`."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -120,14 +121,7 @@ class Call:
 
     def number(self, name: str, default: int, most: int) -> int:
         """A number of the query. Raises `InvalidArgument`."""
-        text = self.query.get(name)
-        if text is None or text == "":
-            return default
-        if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > 2**31 - 1:
-            raise S3Error(
-                "InvalidArgument", f"Provided {name} not an integer or within integer range", ArgumentName=name
-            )
-        return min(int(text), most)
+        return number(self.query, name, default, most)
 
     @cached_property
     def body(self) -> Body:
@@ -150,3 +144,13 @@ class Call:
             return parse(await self.bytes(), root)
         except Malformed as error:
             raise S3Error("MalformedXML", str(error)) from None
+
+
+def number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """A number of a query, at most `most`. Raises `InvalidArgument`."""
+    text = query.get(name)
+    if text is None or text == "":
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > 2**31 - 1:
+        raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range", ArgumentName=name)
+    return min(int(text), most)

@@ -1,20 +1,26 @@
-"""The commonest request, answered within one turn of the loop: a signed GET or HEAD of a small object by whoever owns all.
+"""The commonest requests, answered within one turn of the loop: a signed GET or HEAD of a small object, or a short listing.
 
-Here is only what is at hand: a key pair and a bucket that were looked up just now, no rule that has to be asked (policies,
-lists, CORS, access logs), no header but those that change nothing (`PLAIN`), an object that is there. Everything else, every
-refusal included, gives None and goes the door's usual way, so that there is one place for each rule. The signature is
-verified and the row is read each time.
+Here is only what is at hand: a key pair and a bucket that were looked up just now, whose owner asks, no rule that has to be
+asked (policies, lists, CORS, access logs), no header or field but those that are understood here (`PLAIN`, `LISTED`), an
+object that is there, a page of few lines, a connection that goes on. Everything else, every refusal included, gives None
+and goes the door's usual way, so that there is one place for each rule. The signature is verified and the rows are read
+each time.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from mainspring.core.serve.heads import Head
 from mainspring.storage.objects.at_hand import AtHand
+from mainspring.storage.objects.errors import ObjectsError
 from mainspring.storage.objects.s3 import headers
 from mainspring.storage.objects.s3.access import is_plainly_allowed
+from mainspring.storage.objects.s3.addressing import Address, fields
+from mainspring.storage.objects.s3.answers import XML
 from mainspring.storage.objects.s3.authentication import declared_sha256
 from mainspring.storage.objects.s3.door import SERVER, Door
 from mainspring.storage.objects.s3.errors import S3Error
+from mainspring.storage.objects.s3.listings import Wanted, document_v2
 from mainspring.wire.aws import sigv4
 from mainspring.wire.aws.errors import AwsError
 
@@ -41,6 +47,12 @@ PLAIN: Final = frozenset(
 )
 """Headers that leave a GET what it is. (A checksum that is asked for is one more header of the answer.)"""
 OPERATIONS: Final = {"GET": "GetObject", "HEAD": "HeadObject"}
+LISTED: Final = frozenset(
+    {"list-type", "prefix", "delimiter", "max-keys", "start-after", "encoding-type", "fetch-owner"}
+)
+"""Fields of a first page in the second version of the API."""
+
+Pairs = Sequence[tuple[str, str]]
 
 
 class QuickReads:
@@ -50,32 +62,59 @@ class QuickReads:
         self._door = door
         self._reads = door.objects.small_reads
         self._clock = door.clock
+        self._paging = door.objects.paging
         self._common = (door.id2, SERVER)
+        self._of_documents = b"".join(b"%b: %b\r\n" % one for one in (*self._common, (b"content-type", XML)))
 
     def __call__(self, head: Head, _client: str) -> bytes | None:
         method, given = head.method, head.headers
-        if head.query_string or method not in OPERATIONS or not given.keys() <= PLAIN:
+        if method not in OPERATIONS or head.closes or not given.keys() <= PLAIN:
             return None
         started_ns = self._clock.mono_ns()
         now_ns = self._clock.wall_ns()
         try:
             address = self._door.hosts.address(given[b"host"], head.raw_path)
-            if not address.key or address.website or not self._is_allowed(head, address.bucket, now_ns / 1e9):
+            pairs = fields(head.query_string) if head.query_string else ()
+            if address.website or not address.bucket:
                 return None
-        except (AwsError, S3Error):
+            if address.key:
+                answer, name = self._object(head, address, pairs, now_ns), OPERATIONS[method]
+            else:
+                answer, name = self._listing(head, address.bucket, pairs, now_ns), "ListObjectsV2"
+        except (AwsError, ObjectsError, S3Error):
+            return None
+        if answer is None:
+            return None
+        date, request_id = headers.http_date(now_ns // 1_000_000_000), self._door.next_id().encode()
+        self._door.observe(name, (self._clock.mono_ns() - started_ns) / 1e9)
+        return b"HTTP/1.1 200 OK\r\ndate: %b\r\nx-amz-request-id: %b\r\n%b" % (date, request_id, answer)
+
+    def _object(self, head: Head, address: Address, pairs: Pairs, now_ns: int) -> bytes | None:
+        """The other headers and the body."""
+        if pairs or not self._is_allowed(head, address.bucket, (), now_ns / 1e9):
             return None
         found = self._reads.find(address.bucket, address.key)
         if found is None or found.object.sealed is not None:
             return None
-        lines = self._lines(found, given.get(CHECKSUM_MODE, b"").upper() == b"ENABLED")
-        body = b"" if method == "HEAD" else self._reads.body(found)
-        if lines is None or body is None:
-            return None
-        date, request_id = headers.http_date(now_ns // 1_000_000_000), self._door.next_id().encode()
-        self._door.observe(OPERATIONS[method], (self._clock.mono_ns() - started_ns) / 1e9)
-        return b"HTTP/1.1 200 OK\r\ndate: %b\r\nx-amz-request-id: %b\r\n%b%b" % (date, request_id, lines, body)
+        lines = self._lines(found, head.headers.get(CHECKSUM_MODE, b"").upper() == b"ENABLED")
+        body = b"" if head.method == "HEAD" else self._reads.body(found)
+        return None if lines is None or body is None else lines + body
 
-    def _is_allowed(self, head: Head, bucket: str, now_s: float) -> bool:
+    def _listing(self, head: Head, bucket: str, pairs: Pairs, now_ns: int) -> bytes | None:
+        query = dict(pairs)
+        if head.method != "GET" or query.get("list-type") != "2" or not query.keys() <= LISTED:
+            return None
+        if not self._is_allowed(head, bucket, pairs, now_ns / 1e9):
+            return None
+        wanted = Wanted(query)
+        after = query.get("start-after", "")
+        page = self._paging.keys_at_once(bucket, wanted.prefix, wanted.delimiter, after, wanted.count)
+        if page is None:
+            return None
+        body = document_v2(bucket, query, wanted, page, self._door.identities.names).encode("utf-8", "surrogateescape")
+        return self._of_documents + b"content-length: %d\r\n\r\n" % len(body) + body
+
+    def _is_allowed(self, head: Head, bucket: str, pairs: Pairs, now_s: float) -> bool:
         """Whether who signed may read all of the bucket, without a rule being asked. Raises what a wrong signature raises."""
         given, view = head.headers, self._door.buckets.remembered(bucket)
         authorization = given.get(b"authorization", b"").decode("latin-1")
@@ -89,7 +128,7 @@ class QuickReads:
         if not is_plainly_allowed(credentials.identity, view):
             return False
         hashed = declared_sha256(given, signed=True)
-        sigv4.verify(claim, credentials.secret, head.method, head.raw_path, (), given, hashed)
+        sigv4.verify(claim, credentials.secret, head.method, head.raw_path, pairs, given, hashed)
         return True
 
     def _lines(self, found: AtHand, summed: bool) -> bytes | None:
