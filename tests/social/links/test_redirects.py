@@ -11,7 +11,7 @@ from mainspring.core.clock import VirtualClock
 from mainspring.core.config import Config
 from mainspring.core.ports import Database
 from mainspring.core.problems import Unavailable
-from mainspring.social.links import LinkEdit, LinksSettings, NewLink
+from mainspring.social.links import LinkEdit, LinksSettings, NewLink, redirects
 from mainspring.social.links.rules import Condition, Rule, Variant
 from tests.asgi import Called
 from tests.social.links.conftest import GENEROUS, Listener, Start, drain, listening
@@ -302,6 +302,15 @@ async def test_whoever_tries_too_many_unknown_codes_is_told_to_stop(start: Start
         assert (await listener.visit("/guess", client=("192.0.2.9", 1))).status == 404
         await clock.advance(60)
         assert (await listener.visit("/guess")).status == 404
+
+
+def test_whoever_comes_from_ever_new_addresses_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redirects, "GUARDED_MAX", 100)
+    guard = redirects.Guard(2)
+    for number in range(1_000):
+        assert guard.admits(f"2001:db8:0:{number:x}::1", 0)
+        assert len(guard._seen) <= 100
+    assert not guard.admits("2001:db8:0:3e7::2", 0), "the newest is known, by its network"
 
 
 async def test_an_address_behind_a_trusted_proxy_is_the_visitors_own(start: Start, database: Database) -> None:
