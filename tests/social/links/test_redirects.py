@@ -307,10 +307,10 @@ async def test_whoever_tries_too_many_unknown_codes_is_told_to_stop(start: Start
 def test_whoever_comes_from_ever_new_addresses_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redirects, "GUARDED_MAX", 100)
     guard = redirects.Guard(2)
-    for number in range(1_000):
+    for number in range(950):
         assert guard.admits(f"2001:db8:0:{number:x}::1", 0)
         assert len(guard._seen) <= 100
-    assert not guard.admits("2001:db8:0:3e7::2", 0), "the newest is known, by its network"
+    assert not guard.admits("2001:db8:0:3b5::2", 0), "the newest is known, by its network"
 
 
 async def test_an_address_behind_a_trusted_proxy_is_the_visitors_own(start: Start, database: Database) -> None:
