@@ -462,6 +462,29 @@ async def test_slots_are_taken_kept_alive_and_freed(limiters: Limiters) -> None:
         limiters(api="1/s").slot("api", "acme")
 
 
+async def test_where_there_are_no_slots_none_is_renewed_and_none_need_be_released(limiters: Limiters) -> None:
+    limiter = limiters(api="5/minute", tall="5/minute > 9/minute")
+    for policy, key in (("api", "user"), ("tall", ["user", "acme"])):
+        assert not await limiter.renew(policy, key, 7)
+        await limiter.release(policy, key, 7)
+    assert (await limiter.peek("api", "user")).remaining == 4
+
+
+@pytest.mark.parametrize("change", ["5/minute", None])
+async def test_a_slot_is_lost_and_can_be_left_where_its_policy_is_another_or_gone(change: str | None) -> None:
+    clock = VirtualClock(mono_ns=10**9)
+    limiter = Limiter(MemoryStore(clock), clock, gpu="concurrency 1 ttl 30s")
+    async with limiter.slot("gpu", "acme") as slot:
+        if change is None:
+            limiter.undefine("gpu")
+        else:
+            limiter.define("gpu", change)
+        await asyncio.sleep(0)
+        await clock.advance(10)
+        async with asyncio.timeout(PATIENCE_S):
+            await slot.lost.wait()
+
+
 async def test_a_slot_whose_holder_died_is_free_after_its_time(limiters: Limiters) -> None:
     limiter, clock = limiters(gpu="concurrency 1 ttl 30s"), limiters.clock
     dead = await limiter.hit("gpu", "acme")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainspring.core.clock import VirtualClock
-from mainspring.primitives.limiter import BadKey, MemoryLimiter, Policy, UnknownPolicy
+from mainspring.primitives.limiter import BadCost, BadKey, MemoryLimiter, Policy, UnknownPolicy
 from mainspring.primitives.limiter.decide import Ask, Charge, Limit, answer
 from mainspring.primitives.limiter.model import FRESH, Rule, State
 from mainspring.primitives.limiter.policies import Clause
@@ -183,6 +183,22 @@ def test_the_synchronous_face() -> None:
         limiter.bound("nothing")
     with pytest.raises(BadKey):
         limiter.hit("login", 7)  # type: ignore[arg-type]
+
+
+def test_nothing_is_given_back_by_an_amount_that_is_none() -> None:
+    limiter = MemoryLimiter(Stepped(mono_ns=S), api="10/minute")
+    reserved, spent = limiter.hit("api", "user", 4), limiter.hit("api", "user", 3)
+    assert spent
+    for wrong in (-1, 1.5, "1", None, True):
+        with pytest.raises(BadCost):
+            limiter.settle(reserved, wrong)  # type: ignore[arg-type]
+        with pytest.raises(BadCost):
+            limiter.refund("api", "user", wrong)  # type: ignore[arg-type]
+    with pytest.raises(BadCost):
+        limiter.refund("api", "user", 0)
+    assert limiter.peek("api", "user").remaining == 2
+    limiter.settle(reserved, 0)
+    assert limiter.peek("api", "user").remaining == 6
 
 
 def test_a_policy_may_be_a_policy() -> None:

@@ -128,6 +128,18 @@ def check_cost(charges: Sequence[Charge], cost: Any) -> None:
             raise BadCost(f"a cost of {cost} can never pass {charge.limit.name!r}, which allows {rule.most} at once")
 
 
+def check_refund(cost: Any) -> None:
+    """Raises `BadCost` unless this is something that can be given back."""
+    if type(cost) is not int or cost < 1:
+        raise BadCost("a cost is a positive whole number")
+
+
+def check_settlement(reserved: Any, actual: Any) -> None:
+    """Raises `BadCost` unless a charge of `reserved` can turn out to have cost `actual`."""
+    if type(actual) is not int or actual < 0 or type(reserved) is not int or reserved < 1:
+        raise BadCost("what something has cost is a whole number, not below 0")
+
+
 def slots(charges: Sequence[Charge]) -> tuple[Charge, ...]:
     """The charges that give leases."""
     return tuple(charge for charge in charges if isinstance(charge.limit.rule, Concurrency))

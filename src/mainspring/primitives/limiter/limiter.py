@@ -14,13 +14,13 @@ from typing import Any
 from mainspring.core.clock import Clock
 from mainspring.core.problems import Unavailable
 from mainspring.core.telemetry import Counter, Metrics
-from mainspring.primitives.limiter.book import Book, Keys, slots
+from mainspring.primitives.limiter.book import Book, Keys, check_refund, check_settlement, slots
 from mainspring.primitives.limiter.concurrency import Concurrency
 from mainspring.primitives.limiter.decide import Ask, Limit, Outcome
 from mainspring.primitives.limiter.decision import Decision, Face
 from mainspring.primitives.limiter.lines import Lines
 from mainspring.primitives.limiter.memory import MemoryStore
-from mainspring.primitives.limiter.model import BadCost, BadPolicy, StoreAway
+from mainspring.primitives.limiter.model import BadPolicy, StoreAway
 from mainspring.primitives.limiter.plans import Plan, Written
 from mainspring.primitives.limiter.policies import Fail
 from mainspring.primitives.limiter.shelf import Reading, Slow, face_of
@@ -151,14 +151,12 @@ class Limiter:
 
     async def refund(self, policy: str, key: Keys, cost: int = 1) -> None:
         """Gives back what was spent in the current window, which the caller vouches for; `settle` needs no vouching."""
-        if type(cost) is not int or cost < 1:
-            raise BadCost("a cost is a positive whole number")
+        check_refund(cost)
         await self._change(policy, self._book.ask(policy, key, "adjust", -cost))
 
     async def settle(self, policy: str, key: Keys, reserved: int, actual: int, at_ns: int, store: str = "") -> None:
         """Corrects, once, what a hit at `at_ns` has charged: what `Decision.settle` does, for who has no decision at hand."""
-        if type(actual) is not int or actual < 0 or type(reserved) is not int or reserved < 1:
-            raise BadCost("what something has cost is a whole number, not below 0")
+        check_settlement(reserved, actual)
         if actual != reserved:
             await self._change(policy, self._book.ask(policy, key, "adjust", actual - reserved, at_ns), store)
 
@@ -240,8 +238,10 @@ class Limiter:
             raise Unavailable(f"the limiter's store does not answer ({away.reason})") from None
 
     async def _lease(self, policy: str, key: Keys, verb: Any, lease: int, store: str) -> Outcome:
-        ask = self._book.ask(policy, key, verb, lease)
-        return await self._change(policy, Ask(slots(ask.charges), verb, lease), store)
+        charges = slots(self._book.ask(policy, key, verb, lease).charges)
+        if not charges:  # the policy has no slots, or none any more
+            return Outcome(verb == "release", (), 0)
+        return await self._change(policy, Ask(charges, verb, lease), store)
 
     async def _settle(self, decision: Decision, actual: int) -> None:
         if decision.store not in ("open", "closed"):

@@ -12,7 +12,7 @@ from typing import Any
 
 from mainspring.core.clock import Clock, SystemClock
 from mainspring.primitives.limiter.arrivals import Arrivals, read_arrival
-from mainspring.primitives.limiter.book import Book, Keys
+from mainspring.primitives.limiter.book import Book, Keys, check_refund, check_settlement
 from mainspring.primitives.limiter.buckets import LeakyBucket, TokenBucket
 from mainspring.primitives.limiter.decide import Ask, Limit, Outcome, answer
 from mainspring.primitives.limiter.decision import Decision, Face
@@ -193,11 +193,19 @@ class MemoryLimiter:
         return self._decision(policy, ask, key, self._store.answer(ask))
 
     def refund(self, policy: str, key: Keys, cost: int = 1) -> None:
-        """Gives back what was spent in the current window, which the caller vouches for; `settle` needs no vouching."""
+        """Gives back what was spent in the current window, which the caller vouches for; `settle` needs no vouching.
+
+        Raises `UnknownPolicy` (404), `BadCost` and `BadKey` (422).
+        """
+        check_refund(cost)
         self._store.answer(self._book.ask(policy, key, "adjust", -cost))
 
     def settle(self, decision: Decision, actual: int) -> None:
-        """Corrects, once, what a decision has charged to what it turned out to cost."""
+        """Corrects, once, what a decision has charged to what it turned out to cost. Raises `BadCost` (422).
+
+        One that was refused has charged nothing, and is left as it is.
+        """
+        check_settlement(decision.cost, actual)
         if decision:
             ask = self._book.ask(decision.policy, decision.keys, "adjust", actual - decision.cost, decision.at_ns)
             self._store.answer(ask)

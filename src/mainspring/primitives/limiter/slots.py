@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mainspring.core.problems import Unavailable
 from mainspring.primitives.limiter.book import Keys
 from mainspring.primitives.limiter.decision import Decision
+from mainspring.primitives.limiter.model import UnknownPolicy
 
 if TYPE_CHECKING:
     from mainspring.primitives.limiter.limiter import Limiter
@@ -18,8 +19,8 @@ log = logging.getLogger(__name__)
 class Slot:
     """`async with limiter.slot(...) as slot:`; `slot.lost` is set where the lease could not be kept.
 
-    A third of the lease's life apart it is renewed, so it is lost only where the store was away for the other two thirds
-    or somebody reset the key; then others may hold the slot too, and the holder should stop.
+    A third of the lease's life apart it is renewed, so it is lost only where the store was away for the other two thirds,
+    somebody reset the key, or the policy has no slots any more; then others may hold the slot too, and the holder should stop.
     """
 
     def __init__(self, limiter: "Limiter", policy: str, keys: Keys, cost: int, timeout: float, ttl_s: float) -> None:
@@ -58,6 +59,8 @@ class Slot:
             await self._limiter.release(self._policy, self._keys, decision.lease, decision.store)
         except Unavailable as away:
             log.warning("a slot was not released and runs out by itself: %s", away, extra={"policy": self._policy})
+        except UnknownPolicy:
+            log.info("a slot is left whose policy is gone", extra={"policy": self._policy})
 
     async def _renew(self, decision: Decision) -> None:
         while True:
@@ -67,6 +70,8 @@ class Slot:
             except Unavailable as away:
                 log.warning("a slot was not renewed: %s", away, extra={"policy": self._policy})
                 continue
+            except UnknownPolicy:
+                kept = False
             if not kept:
                 self.lost.set()
                 return
