@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from random import Random
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -70,6 +71,7 @@ class PostgresDatabase:
         *,
         metrics: Metrics | None = None,
         clock: Clock | None = None,
+        random: Random | None = None,
         pool_size: int = 16,
         read_deadline_s: float = 30.0,
         write_deadline_s: float = 5.0,
@@ -77,6 +79,7 @@ class PostgresDatabase:
         waiting_max: int = 8192,
     ) -> None:
         self.clock: Clock = clock or SystemClock()
+        self._random = random or Random()
         self._parameters = _connection_parameters(dsn)
         self._pool_size = pool_size
         self._waiting_max = waiting_max
@@ -222,6 +225,7 @@ class PostgresDatabase:
             f"mainspring/{self._node}/{number}",
             self._plans,
             self.clock,
+            self._random,
             self._stopping,
             read_deadline_s=self._read_deadline_s,
             write_deadline_s=self._write_deadline_s,

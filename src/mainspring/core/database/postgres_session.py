@@ -11,9 +11,9 @@ row: the number is there exactly if the transaction committed.
 """
 
 import logging
-import random
 import threading
 from collections.abc import Callable, Mapping
+from random import Random
 from time import perf_counter
 from typing import Any
 
@@ -74,6 +74,7 @@ class Session:
         writer: str,
         plans: Plans,
         clock: Clock,
+        random: Random,
         stopping: threading.Event,
         *,
         read_deadline_s: float,
@@ -85,6 +86,7 @@ class Session:
         self._writer = writer
         self._plans = plans
         self._clock = clock
+        self._random = random
         self._stopping = stopping
         self._read_deadline_s = read_deadline_s
         self._write_deadline_s = write_deadline_s
@@ -156,7 +158,7 @@ class Session:
                     self._count_retry("conflict")
                     conflicts += 1
                     ceiling_s = min(CONFLICT_BACKOFF_S_MAX, CONFLICT_BACKOFF_S * 2**conflicts)
-                    self._stopping.wait(random.uniform(0, ceiling_s))
+                    self._stopping.wait(self._random.uniform(0, ceiling_s))
                     continue
                 if is_conflict(error):
                     raise Unavailable("Others kept changing the same rows") from raised
@@ -243,7 +245,7 @@ class Session:
         tries = 0
         while not self.reconnect():
             tries += 1
-            wait_s = random.uniform(0, min(BACKOFF_S_MAX, 0.05 * 2**tries))
+            wait_s = self._random.uniform(0, min(BACKOFF_S_MAX, 0.05 * 2**tries))
             if perf_counter() + wait_s > give_up or self._stopping.wait(wait_s):
                 self.gave_up = True
                 raise Unavailable("PostgreSQL cannot be reached right now", retry_after_s=2)
