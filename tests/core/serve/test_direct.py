@@ -354,6 +354,34 @@ async def test_who_takes_nothing_of_an_answer_holds_little_memory_and_is_cut_off
         wire.vanish()
 
 
+@pytest.mark.parametrize("more", [b"", b"x: 1\r\nx: 2\r\n"], ids=["plain", "odd"])
+async def test_who_asks_ahead_and_takes_nothing_is_answered_no_more_than_memory_holds(more: bytes) -> None:
+    asked, calls, piece = 200, 0, b"x" * UNSENT_BYTES_MAX
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal calls
+        calls += 1
+        length = [(b"content-length", b"%d" % len(piece))]
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body", "body": piece})
+
+    async with listening(large) as server:
+        wire = await Wire.connect(server)
+        wire.writer.transport.pause_reading()
+        wire.writer.write(b"GET /x HTTP/1.1\r\nhost: x\r\n%b\r\n" % more * asked)
+        await until(lambda: bool(server.protocols.connections) and server.connection._full_since_s is not None)
+        before = -1
+        while calls != before:
+            before = calls
+            for _ in range(50):
+                await asyncio.sleep(0)
+        assert calls < asked / 2
+        assert server.connection._transport.get_write_buffer_size() < 3 * len(piece)
+        wire.writer.transport.resume_reading()
+        for _ in range(asked):
+            assert (await wire.answer())[2] == piece
+
+
 async def test_going_away_lets_the_running_answer_finish() -> None:
     go_on = asyncio.Event()
 
@@ -421,9 +449,8 @@ async def test_every_answer_is_dated_once_however_its_request_was_read() -> None
 async def test_an_answer_may_be_one_message_where_the_scope_says_so() -> None:
     async def whole(scope: Scope, receive: Receive, send: Send) -> None:
         assert WHOLE_ANSWER in scope
-        body = b"" if scope["method"] == "HEAD" else b"whole"
         headers = [(b"content-length", b"5")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers, "body": body})
+        await send({"type": "http.response.start", "status": 200, "headers": headers, "body": b"whole"})
 
     async with listening(whole) as server:
         wire = await Wire.connect(server)

@@ -131,6 +131,8 @@ class DirectExchange(Exchange):
         else:
             body = b"" if body is None else body
             more = bool(message.get("more_body"))
+        if self._is_head:
+            body = b""
         if self._begun:
             self._write(body, more)
         else:

@@ -193,7 +193,7 @@ class Http1Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._full_since_s = None
         self._writable.set()
-        self.listen()
+        self._go_on()
 
     # What servers call.
 
@@ -274,12 +274,8 @@ class Http1Connection(asyncio.Protocol):
             self._transport.abort()
         elif self.finishing or not usable:
             self._transport.close()
-        elif self._ahead:
-            ahead, self._ahead = self._ahead, b""
-            self.listen()
-            self._begin(ahead)
         else:
-            self.listen()
+            self._go_on()
 
     def answered_oddly(self, http: h11.Connection) -> None:
         """The end of an exchange by h11, which says whether another request may follow it."""
@@ -289,14 +285,23 @@ class Http1Connection(asyncio.Protocol):
             return
         if http.our_state is h11.DONE and http.their_state is h11.DONE and not self.finishing:
             http.start_next_cycle()
-            self.listen()
-            self._advance(http)
+            self._go_on()
         elif http.our_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED):
             self._transport.close()
         else:
             self._transport.abort()
 
     # How requests begin.
+
+    def _go_on(self) -> None:
+        """Begins what was sent ahead, unless the client takes no answers: it could ask for more than memory holds."""
+        if self._writable.is_set() and self.exchange is None:
+            if self._http is not None:
+                self._advance(self._http)
+            elif self._ahead:
+                ahead, self._ahead = self._ahead, b""
+                self._begin(ahead)
+        self.listen()
 
     def _begin(self, data: bytes) -> None:
         server = self.server
