@@ -92,25 +92,20 @@ async def test_the_keyboard_reaches_everything_from_the_top(open_page: Open) -> 
     await expect(page.get_by_role("tab", name="Use")).to_be_visible()
 
 
-async def test_code_metrics_and_promise_are_beside_every_page_and_its_python_runs(
+async def test_code_that_runs_metrics_and_promise_are_beside_every_page_and_an_errors_type_leads_to_one(
     open_page: Open, shoot, tmp_path: Path
 ) -> None:
     page = await open_page("ids?tab=api")
     await expect(page.locator("pre[aria-label=curl]")).to_contain_text("/api/ids")
     await shoot(page, "from-code")
-    programs = {}
+    programs, home = {}, page.url.partition("ids?")[0]
     for name in manifests():
-        await page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
-        await page.get_by_role("tab", name="From code").click()
+        await page.goto(f"{home}{name}?tab=api")
         programs[name] = await page.locator("pre[aria-label='Python, in your own process']").inner_text()
     await asyncio.to_thread(run_each, programs, tmp_path)
-    await page.get_by_role("navigation").get_by_role("link", name="ids", exact=True).click()
     await page.get_by_role("tab", name="Metrics").click()
     await expect(page.get_by_role("heading", name="Requests a second")).to_be_visible()
     await page.get_by_role("tab", name="About").click()
     await expect(page.get_by_role("heading", name="What it promises")).to_be_visible()
-
-
-async def test_the_type_of_an_error_leads_to_a_page(open_page: Open) -> None:
-    page = await open_page("problems/ids/bad-count")
+    await page.goto(f"{home}problems/ids/bad-count")
     await expect(page.get_by_role("heading", name="ids/bad-count")).to_be_visible()
