@@ -1,5 +1,6 @@
 """The command line: one command a module, imported only when it is called, so that `--help` and `up` start at once."""
 
+import gc
 import importlib
 import sys
 
@@ -38,7 +39,9 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        gc.disable()  # what is imported stays, and walking it over and over takes a twentieth of a start
         module = importlib.import_module(f"mainspring.cli.{COMMANDS[cmd_name][0]}")
+        gc.enable()
         command: click.Command = getattr(module, cmd_name)
         return command
 

@@ -26,9 +26,9 @@ NO_CACHE = ((b"cache-control", b"no-cache"),)
 
 
 class Descriptions:
-    """Of these systems, and of routes by name that are no system's."""
+    """Of these systems, and of routes by name that are no system's, as `module:attribute`."""
 
-    def __init__(self, systems: Collection[Manifest], own: Mapping[str, Routes]) -> None:
+    def __init__(self, systems: Collection[Manifest], own: Mapping[str, str]) -> None:
         self._systems = {one.name: one for one in systems if one.routes}
         self._own = own
         self._documents = Lazy(self._describe)
@@ -60,8 +60,5 @@ class Descriptions:
         return encode_json(describe([self._routes(one) for one in (*self._own, *installed)], version=__version__))
 
     def _routes(self, name: str) -> Routes:
-        own = self._own.get(name)
-        if own is not None:
-            return own
-        found: Routes = resolve(self._systems[name].routes)
+        found: Routes = resolve(self._own.get(name) or self._systems[name].routes)
         return found

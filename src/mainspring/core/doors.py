@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .accounts import Accounts
-from .accounts.http import routes as account_routes
 from .accounts.session import session_application
 from .clock import Clock
 from .config import Config
@@ -17,8 +16,6 @@ from .http.manners import CONTENT_SECURITY_POLICY, Manners, MannersSettings
 from .http.request import Application, Receive, Request, Scope, Send
 from .http.response import Response
 from .http.router import Router, asgi
-from .keys import KeyStore
-from .keys.http import routes as key_routes
 from .lazy import Lazy
 from .listeners import Listener, Listeners, is_loopback
 from .manifest import ListenerSpec, Manifest, resolve
@@ -31,7 +28,7 @@ from .wiring import Wiring
 
 log = logging.getLogger(__name__)
 MAIN = "main"
-ACCOUNTS, KEYS = "accounts", "keys"
+OWN_ROUTES = {"accounts": "mainspring.core.accounts.http:routes", "keys": "mainspring.core.keys.http:routes"}
 GRACE_S = 10.0
 NOT_BUILT = "It could not be built; the server's log and `mainspring systems` say why"
 """What anybody may read of an error that was raised by code of ours or of a library, and may name anything."""
@@ -105,7 +102,7 @@ class Doors:
             )
         table.bind()
         self._door = Door(
-            {*self._systems.manifests, ACCOUNTS, KEYS},
+            {*self._systems.manifests, *OWN_ROUTES},
             self._applications,
             fallback=self._console,
             metrics=self._metrics.scrape,
@@ -179,15 +176,10 @@ class Doors:
     async def _application(self, name: str) -> Application:
         """A system's JSON API."""
         options: dict[str, Any] = {"metrics": self._metrics, "clock": self._clock}
-        if name == ACCOUNTS:
-            return account_routes.application({Accounts: self._accounts}, self._accounts.authenticate, **options)
-        if name == KEYS:
-            keys = await self._wiring.get(KeyStore)
-            return key_routes.application({KeyStore: keys}, self._accounts.authenticate, **options)
-        manifest = await self._systems.get(name)
-        if not manifest.routes:
+        reference = OWN_ROUTES.get(name) or (await self._systems.get(name)).routes
+        if not reference:
             raise NotFound(f"{name} has no JSON API")
-        routes = resolve(manifest.routes)
+        routes = resolve(reference)
         services = await self._systems.services(routes.needs())
         application: Application = routes.application(services, self._accounts.authenticate, **options)
         return application
@@ -206,7 +198,7 @@ class Doors:
         router = Router()
         router.add("GET", "/-/systems", systems)
         secure = self._config.behind_tls
-        described = Descriptions(self._systems.manifests.values(), {ACCOUNTS: account_routes, KEYS: key_routes})
+        described = Descriptions(self._systems.manifests.values(), OWN_ROUTES)
         return {
             "/-/systems": router.application(),
             "/-/session": session_application(self._accounts, secure=secure),

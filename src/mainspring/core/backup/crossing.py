@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pysqlite3.dbapi2 as dbapi  # type: ignore[import-untyped]
-from sqlalchemy import select
 
 from mainspring.core.backup import embedded
 from mainspring.core.backup.container import SQLITE_FILE, BackupError, Manifest, Progress
-from mainspring.core.database.core_tables import revisions
+from mainspring.core.database.plans import Written
 from mainspring.core.ports import Connection, Database, Row
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ LEFT_BEHIND = ("core_revisions", "core_write_marks", "core_jobs")
 
 ROWS_AT_ONCE = 1_000
 
-_revisions = select(revisions.c.system, revisions.c.revision)
+_revisions = Written("SELECT system, revision FROM core_revisions")
 _ESCAPE = re.compile(rb"\\(.)")
 _ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _READ: dict[str, Callable[[bytes], Any]] = {

@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from mainspring.core.backup import Prefix
+from mainspring.core.backup.container import Prefix
 from mainspring.storage.log.checkpoints import EPOCHS_FILE, METADATA_FILE, format_offsets
 from mainspring.storage.log.directory import STARTS_FILE
 from mainspring.storage.log.engine import Engine
