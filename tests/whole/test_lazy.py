@@ -26,15 +26,22 @@ IMPORTED = """
 import asyncio, sys
 from mainspring.core.application import Mainspring
 from mainspring.core.config import Config
+from mainspring.core.ports import Log
 
 async def idle():
     async with Mainspring([], Config(data=sys.argv[1], port=0, ports={name: 0 for name in sys.argv[2:]})) as mainspring:
         await mainspring.listen()
 
+async def log_alone():
+    async with Mainspring(["log"], Config(data=sys.argv[1] + "-log")) as mainspring:
+        await mainspring.service(Log)
+
 asyncio.run(idle())
 families = ("mainspring.primitives.", "mainspring.social.", "mainspring.storage.")
 print(sorted(name for name in sys.modules if name.startswith(families)))
 print(sorted(sys.modules.keys() & {"sqlalchemy", "alembic", "psycopg", "cryptography", "importlib.metadata"}))
+asyncio.run(log_alone())
+print(sorted(sys.modules.keys() & {"sqlalchemy"}), "mainspring.storage.log.service" in sys.modules)
 """
 
 
@@ -74,7 +81,7 @@ def test_a_server_that_nobody_asks_builds_nothing(start_server: StartServer) -> 
     assert 'runs"' not in server.log()
 
 
-def test_a_server_that_nobody_asks_imports_no_system_and_no_library_of_theirs(tmp_path: Path) -> None:
+def test_a_server_that_nobody_asks_imports_no_system_and_neither_it_nor_the_log_sqlalchemy(tmp_path: Path) -> None:
     listeners = [spec.name for one in manifests().values() for spec in one.listeners]
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED, str(tmp_path / "data"), *listeners],
@@ -84,7 +91,7 @@ def test_a_server_that_nobody_asks_imports_no_system_and_no_library_of_theirs(tm
         env=environment(),
         cwd=REPOSITORY,
     )
-    assert done.stdout.split() == ["[]", "[]"], done.stdout + done.stderr
+    assert done.stdout.split() == ["[]", "[]", "[]", "True"], done.stdout + done.stderr
 
 
 def test_a_subset_is_those_systems_and_what_they_use(start_server: StartServer) -> None:
