@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from mainspring.core.accounts import Caller
-from mainspring.social.links import Links
+from mainspring.core.ports import Database
+from mainspring.social.links import Links, LinksSettings
 from mainspring.social.links.clicks import TOPIC, Batch, Click, encode_batch
-from tests.asgi import Exchange, http_scope, started
-from tests.social.links.conftest import Listener, drain
+from tests.asgi import Exchange, call, http_scope, started
+from tests.social.links.conftest import Listener, Start, drain, listening
 
 URL = "https://example.com/some/where"
 DAY = 86_400_000_000
@@ -182,6 +183,14 @@ async def test_anybody_can_report_a_link(listener: Listener) -> None:
         assert answer.status == 204
     assert (await listener.api("GET", f"/links/{made['id']}")).json()["state"] == "suspect"
     assert (await listener.api("POST", "/reports", json={"short_url": "https://other.example/x"})).status == 404
+
+
+async def test_reporting_can_be_kept_to_accounts(start: Start, database: Database) -> None:
+    async with listening(database, await start(settings=LinksSettings(reports=False))) as listener:
+        made = await make(listener, alias="x")
+        report = {"short_url": made["short_url"]}
+        assert (await call(listener.json_api, "POST", "/api/links/reports", json=report)).status == 401
+        assert (await listener.api("POST", "/reports", json=report)).status == 204
 
 
 CSVS = {

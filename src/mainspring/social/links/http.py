@@ -9,7 +9,7 @@ from mainspring.core.http.operation import INT64
 from mainspring.core.http.pages import Cursors, Page
 from mainspring.core.http.request import Channel
 from mainspring.core.once import Once
-from mainspring.core.problems import Invalid, Problem
+from mainspring.core.problems import Invalid, Problem, Unauthenticated
 from mainspring.social.links import qr, transfer
 from mainspring.social.links import rules as redirect_rules
 from mainspring.social.links.domains import DomainTaken
@@ -295,9 +295,11 @@ async def alias(query: AliasQuery, links: Links) -> AliasView:
         return AliasView(False, problem.detail)
 
 
-@routes.post("/reports", status=204, public=True, problems=[UnknownLink])
-async def report(body: NewReport, request: Request, links: Links) -> None:
-    """Tells that a link is harmful. Anybody may."""
+@routes.post("/reports", status=204, public=True, problems=[UnknownLink, Unauthenticated])
+async def report(body: NewReport, request: Request, caller: Caller, links: Links) -> None:
+    """Tells that a link is harmful. Anybody may, unless it is kept to accounts here."""
+    if caller.anonymous and not links.settings.reports:
+        raise Unauthenticated("Reporting a link needs a token here")
     host, _, code = body.short_url.partition("://")[2].partition("/")
     if host.lower() not in links.domains.hosts:
         raise UnknownLink

@@ -29,6 +29,7 @@ class LinksSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     token_per_minute: Annotated[int, Meta(ge=1, description="Links a minute per token")] = 100
     unknown_per_minute: Annotated[int, Meta(ge=1, description="Unknown codes a minute per address, then 429")] = 100
     passwords_per_minute: Annotated[int, Meta(ge=1, description="Passwords tried a minute per link and address")] = 5
+    reports: Annotated[bool, Meta(description="Anybody may report a link as harmful, without a token")] = True
     reports_max: Annotated[int, Meta(ge=1, description="Reports after which visitors are asked first")] = 3
     cache_s: Annotated[int, Meta(ge=0, description="Seconds that a browser may keep a redirect")] = 90
     cached_links_max: Annotated[int, Meta(ge=1, description="Links kept in memory, at most 300 bytes each")] = 1_000_000
