@@ -32,6 +32,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_p
         ("[links]\npublic_ulr = 'x'", 'did you mean "links.public_url"'),
         ("[objects]\nport = 9", 'did you mean "ports.s3"'),
         ("[ports]\nkafak = 9", 'did you mean "ports.kafka"'),
+        ("[ports]\nnonsense = 9", "they are kafka, links, s3"),
         ("port = 'many'", "port"),
         ("port = 70000", "port"),
         ("port = ", "mainspring.toml"),

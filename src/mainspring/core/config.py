@@ -177,7 +177,8 @@ def load(
     listeners = [listener.name for manifest in manifests().values() for listener in manifest.listeners]
     for name in config.ports:
         if name not in listeners:
-            raise ConfigError(f"there is no listener {name!r} for ports{nearest(name, listeners, 'ports.')}")
+            near = nearest(name, listeners, "ports.") or f"; they are {', '.join(sorted(listeners))}"
+            raise ConfigError(f"there is no listener {name!r} for ports{near}")
     for name in sections:
         config.settings(manifests()[name])
     return config
