@@ -54,6 +54,17 @@ async def test_without_a_database_the_block_is_used_up_and_then_it_is_said(line:
     assert await sequence.next() == 6
 
 
+async def test_a_block_that_could_not_be_had_in_time_is_no_error_once_the_database_is_back(line: Line) -> None:
+    sequence = Sequence(line, "invoice", 10)
+    for _ in range(8):
+        await sequence.next()
+    line.cut = True
+    assert await sequence.next() == 9  # asks for the next block, in vain
+    await line.after(2)
+    line.cut = False
+    assert [await sequence.next() for _ in range(4)] == [10, 11, 12, 13]
+
+
 async def test_a_caller_that_gives_up_takes_no_block_with_it(line: Line) -> None:
     sequence = Sequence(line, "invoice", 5)
     task = asyncio.create_task(sequence.next())

@@ -89,8 +89,8 @@ class Sequence:
             await self._swap()
         number = self._here[0]
         self._here = self._here[1:]
-        if len(self._here) < self._low and self._next is None:
-            self._next = asyncio.create_task(self._fetch(self._block), name=f"block of sequence {self.name}")
+        if len(self._here) < self._low:
+            self._fetching()
         return number
 
     async def take(self, count: int, once: Once | None = None) -> range:
@@ -122,10 +122,15 @@ class Sequence:
         if left:
             await self._database.write(give_back, self.name, left[0] - 1, left[-1])
 
-    async def _swap(self) -> None:
+    def _fetching(self) -> asyncio.Task[range]:
+        """The next block on its way, or there. One that could not be had is asked for anew: what failed may be well again."""
         task = self._next
-        if task is None:
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = self._next = asyncio.create_task(self._fetch(self._block), name=f"block of sequence {self.name}")
+        return task
+
+    async def _swap(self) -> None:
+        task = self._fetching()
         try:
             # Shielded: the block is everybody's, and one caller's end must not lose it.
             block = await asyncio.shield(task)
