@@ -70,11 +70,7 @@ class Reader:
             return result
         finally:
             self._deadline = float("inf")  # one that has passed would stop the ROLLBACK, or the next BEGIN, as well
-            if self.interrupted:
-                # This resets all statements as well. The one that was stopped would else count as in use until the collector
-                # finds the error that holds its cursor, and be prepared anew by every call.
-                self._raw.rollback()
-            elif self._raw.in_transaction:
+            if self._raw.in_transaction:
                 self._execute("ROLLBACK")
 
     def damage(self) -> list[str]:
