@@ -1,12 +1,15 @@
 """QR codes: an outside reader reads every kind back, and nothing of an uploaded logo reaches anybody."""
 
+import asyncio
 import io
+import threading
 from itertools import product
 
 import pytest
 
-from mainspring.core.problems import Invalid
-from mainspring.social.links.qr import Design, draw
+from mainspring.core.problems import Invalid, Unavailable
+from mainspring.social.links import qr
+from mainspring.social.links.qr import Design, Drawings, draw
 from tests.needs import need_module
 from tests.social.links.conftest import Listener
 
@@ -104,3 +107,26 @@ async def test_pictures_come_from_the_short_domain_and_from_the_api(listener: Li
     logo = await listener.api("POST", f"/links/{made.id}/qr?size=400", body=picture())
     assert read_back(logo.body) == "http://127.0.0.1:8410/x?qr=1"
     assert (await listener.api("POST", f"/links/{made.id}/qr", body=b"<svg/>")).status == 422
+
+
+async def test_who_finds_too_many_waiting_is_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    go, drawn = threading.Event(), list[int]()
+
+    def slow(text: str, design: Design, logo: bytes | None) -> bytes:
+        assert go.wait(30)
+        drawn.append(design.size)
+        return b"<svg/>"
+
+    monkeypatch.setattr(qr, "draw", slow)
+    monkeypatch.setattr(qr, "ASKED_MAX", 3)
+    drawings = Drawings()
+    asked = [asyncio.create_task(drawings.answer(TEXT, Design("svg", size))) for size in (100, 101, 102, 103)]
+    with pytest.raises(Unavailable):
+        await asked.pop()
+    gone = asked.pop()
+    gone.cancel()
+    await asyncio.wait([gone])
+    asked.append(asyncio.create_task(drawings.answer(TEXT, Design("svg", 104))))
+    go.set()
+    assert [(await one).status for one in asked] == [200] * 3 and drawn == [100, 101, 104]
+    drawings.close()

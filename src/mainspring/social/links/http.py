@@ -9,7 +9,7 @@ from mainspring.core.http.operation import INT64
 from mainspring.core.http.pages import Cursors, Page
 from mainspring.core.http.request import Channel
 from mainspring.core.once import Once
-from mainspring.core.problems import Invalid, Problem, Unauthenticated
+from mainspring.core.problems import Invalid, Problem, Unauthenticated, Unavailable
 from mainspring.social.links import qr, transfer
 from mainspring.social.links import rules as redirect_rules
 from mainspring.social.links.domains import DomainTaken
@@ -231,16 +231,16 @@ async def yourls(caller: Caller, links: Links) -> YourlsSecret:
     return YourlsSecret(await links.yourls_secret(caller))
 
 
-@routes.get("/links/{id}/qr", produces="image/*", problems=[UnknownLink])
+@routes.get("/links/{id}/qr", produces="image/*", problems=[UnknownLink, Unavailable])
 async def qr_code(id: int, query: qr.Design, caller: Caller, links: Links) -> Response:
     """The link's QR code, as a picture."""
-    return await qr.answer(links.domains.short_url(await links.get(id, caller)), query)
+    return await links.drawings.answer(links.domains.short_url(await links.get(id, caller)), query)
 
 
-@routes.post("/links/{id}/qr", scope="links:read", produces="image/*", problems=[UnknownLink])
+@routes.post("/links/{id}/qr", scope="links:read", produces="image/*", problems=[UnknownLink, Unavailable])
 async def qr_code_with_logo(id: int, query: qr.Design, body: bytes, caller: Caller, links: Links) -> Response:
     """The same with the picture in the body (PNG, JPEG, WebP or GIF, at most 1 MiB) in its middle."""
-    return await qr.answer(links.domains.short_url(await links.get(id, caller)), query, body)
+    return await links.drawings.answer(links.domains.short_url(await links.get(id, caller)), query, body)
 
 
 @routes.get("/links/{id}/visits", produces="text/csv", problems=[UnknownLink])

@@ -7,14 +7,17 @@ file reaches anybody; with one the error correction is the highest, because the 
 import asyncio
 import io
 from base64 import b64encode
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from mainspring.core.http import Response
-from mainspring.core.problems import Invalid
+from mainspring.core.problems import Invalid, Unavailable
 
+ASKED_MAX = 32
+"""How many codes may be drawn or wait for it, a tenth of a second each."""
 LOGO_SHARE = 0.22
 LOGO_PIXELS_MAX = 4_096 * 4_096
 ROUND = 0.45
@@ -47,11 +50,29 @@ def draw(text: str, design: Design, logo: bytes | None = None) -> bytes:
     return _svg(matrix, design, picture) if design.format == "svg" else _png(matrix, design, picture)
 
 
-async def answer(short_url: str, design: Design, logo: bytes | None = None) -> Response:
-    """The code that leads to a short URL; who comes by it is counted as having come by it."""
-    picture = await asyncio.to_thread(draw, f"{short_url}?qr=1", design, logo)
-    kind = "image/svg+xml" if design.format == "svg" else "image/png"
-    return Response(200, picture, kind, [(b"cache-control", b"max-age=3600")])
+class Drawings:
+    """Codes as answers. One is drawn at a time, because anybody may ask for them and redirects want the processor too."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "qr codes")
+        self._asked: set[Future[bytes]] = set()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def answer(self, short_url: str, design: Design, logo: bytes | None = None) -> Response:
+        """The code that leads to a short URL; who comes by it is counted as having come by it.
+
+        Raises `Invalid` for a bad logo, and `Unavailable` where too many wait. Who does not wait any more makes room.
+        """
+        if len(self._asked) >= ASKED_MAX:
+            raise Unavailable("Too many codes are waiting to be drawn")
+        drawing = self._thread.submit(draw, f"{short_url}?qr=1", design, logo)
+        self._asked.add(drawing)
+        drawing.add_done_callback(self._asked.discard)
+        picture = await asyncio.wrap_future(drawing)
+        kind = "image/svg+xml" if design.format == "svg" else "image/png"
+        return Response(200, picture, kind, [(b"cache-control", b"max-age=3600")])
 
 
 Matrix = tuple[bytearray, ...]

@@ -152,7 +152,7 @@ class Redirects:
             design = msgspec.convert(asked, qr.Design, strict=False)
         except msgspec.ValidationError as error:
             raise Invalid(str(error)) from None
-        return await qr.answer(self._links.domains.url(domain.id, code), design)
+        return await self._links.drawings.answer(self._links.domains.url(domain.id, code), design)
 
     async def _robots(self, domain: Domain) -> Response:
         codes = await self._links.crawlable(domain)

@@ -31,6 +31,7 @@ from mainspring.social.links.issuer import Issuer, deployment_key
 from mainspring.social.links.known import TOPIC, Change, KnownCodes
 from mainspring.social.links.listing import Filter, Order
 from mainspring.social.links.model import BULK_MAX, AliasTaken, Link, LinkEdit, NewLink, State, UnknownLink, UnknownTag
+from mainspring.social.links.qr import Drawings
 from mainspring.social.links.resolver import Resolver
 from mainspring.social.links.settings import LinksSettings
 from mainspring.social.links.stats import By, Series
@@ -84,6 +85,7 @@ class Links:
         self.counting = counting or Counting(database, cache, ids, clock, settings, metrics)
         self.counting.redirects = lambda: self.clicks.noted
         self.passwords = Passwords()
+        self.drawings = Drawings()
         self.drafts = Drafts(settings, self.domains, self.passwords)
         self._database, self._ids, self._limiter = database, ids, limiter
         self._keeper: ViewKeeper[KnownCodes] | None = None
@@ -125,6 +127,7 @@ class Links:
             await self._keeper.stop()
         await self.clicks.stop()
         self.passwords.close()
+        self.drawings.close()
 
     def now_us(self) -> int:
         return self.clock.wall_ns() // 1000
@@ -202,6 +205,8 @@ class Links:
         results: list[Link | Problem] = []
         drafts: list[tuple[int, Link, list[str], bool, int]] = []
         for place, (new, (made_us, clicks)) in enumerate(zip(wanted, before or [(None, 0)] * len(wanted), strict=True)):
+            if place % CREATE_AT_ONCE == 0:
+                await asyncio.sleep(0)  # what follows mostly need not wait, and redirects should not either
             try:
                 draft = await self.drafts.link(new, by, self._ids.next(), made_us or self.now_us())
                 drafts.append((place, draft, await self._codes(draft, new), new.find_if_exists, clicks))
