@@ -12,6 +12,7 @@ from mainspring.core.config import Config
 from mainspring.core.ports import Database
 from mainspring.core.problems import Unavailable
 from mainspring.social.links import LinkEdit, LinksSettings, NewLink, redirects
+from mainspring.social.links.domains import Domain
 from mainspring.social.links.rules import Condition, Rule, Variant
 from tests.asgi import Called
 from tests.social.links.conftest import GENEROUS, Listener, Start, drain, listening
@@ -285,10 +286,22 @@ async def test_what_others_wrote_is_shown_as_text(listener: Listener) -> None:
         }
 
 
-async def test_search_engines_may_follow_what_is_crawlable(listener: Listener) -> None:
+async def test_search_engines_may_follow_what_is_crawlable_and_many_of_them_cost_one_look(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await listener.links.create(URL, alias="yes", crawlable=True)
     await listener.links.create(URL, alias="no")
-    assert (await listener.visit("/robots.txt")).text == "User-agent: *\nAllow: /yes\nDisallow: /\n"
+    looks, crawlable = list[str](), listener.links.crawlable
+
+    async def counted(domain: Domain) -> list[str]:
+        looks.append(domain.host)
+        return await crawlable(domain)
+
+    monkeypatch.setattr(listener.links, "crawlable", counted)
+    for _ in range(2):
+        answers = await asyncio.gather(*(listener.visit("/robots.txt") for _ in range(20)))
+        assert {answer.text for answer in answers} == {"User-agent: *\nAllow: /yes\nDisallow: /\n"}
+    assert len(looks) == 1
 
 
 async def test_whoever_tries_too_many_unknown_codes_is_told_to_stop(start: Start, database: Database) -> None:

@@ -21,6 +21,7 @@ from mainspring.social.links.visitors import languages, limit_key
 
 CODE_LETTERS_MAX = 64
 GUARDED_MAX = 65_536
+ROBOTS_S = 300
 _HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n \t]*)", re.IGNORECASE)
 _QR_NAMES = {"errorCorrection": "correction", "bgColor": "background", "roundBlockSize": "rounded"}
 """How Shlink calls parts of a design."""
@@ -155,10 +156,14 @@ class Redirects:
         return await self._links.drawings.answer(self._links.domains.url(domain.id, code), design)
 
     async def _robots(self, domain: Domain) -> Response:
-        codes = await self._links.crawlable(domain)
-        allowed = "".join(f"Allow: /{code}\n" for code in codes)
-        text = f"User-agent: *\n{allowed}Disallow: /\n"
-        return Response(200, text.encode(), "text/plain; charset=utf-8", [(b"cache-control", b"max-age=300")])
+        async def look() -> bytes:
+            codes = await self._links.crawlable(domain)
+            allowed = "".join(f"Allow: /{code}\n" for code in codes)
+            return f"User-agent: *\n{allowed}Disallow: /\n".encode()
+
+        # Anybody may ask, and to find it out the whole table may have to be looked through.
+        text = await self._links.flight.get(f"links.robots:{domain.id}", look, ROBOTS_S, ROBOTS_S)
+        return Response(200, text, "text/plain; charset=utf-8", [(b"cache-control", b"max-age=%d" % ROBOTS_S)])
 
     def _elsewhere(self, request: Request, domain: Domain, kind: str, redirect: str | None) -> Response:
         """The answer where there is no link. Who asks for too many unknown codes is told to stop, without any look-up."""

@@ -12,6 +12,7 @@ import msgspec
 from mainspring.core import once as idempotency
 from mainspring.core.accounts import Caller
 from mainspring.core.accounts.passwords import Passwords
+from mainspring.core.cache import SingleFlight
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
 from mainspring.core.once import Once
@@ -86,6 +87,7 @@ class Links:
         self.counting.redirects = lambda: self.clicks.noted
         self.passwords = Passwords()
         self.drawings = Drawings()
+        self.flight = SingleFlight(cache, clock, name="links", metrics=metrics)
         self.drafts = Drafts(settings, self.domains, self.passwords)
         self._database, self._ids, self._limiter = database, ids, limiter
         self._keeper: ViewKeeper[KnownCodes] | None = None
@@ -126,6 +128,7 @@ class Links:
         if self._keeper is not None and self.resolver.known.ready:
             await self._keeper.stop()
         await self.clicks.stop()
+        await self.flight.stop()
         self.passwords.close()
         self.drawings.close()
 
