@@ -1,6 +1,7 @@
 """Reads of the embedded database: on the loop while they are short, on a snapshot in a thread when they are not."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -213,3 +214,31 @@ async def test_rows_cut_short_by_the_deadline_are_never_taken_for_all_there_are(
     with pytest.raises(Timeout):
         await database.read(make_do)
     await database.stop()
+
+
+async def test_a_statement_that_was_stopped_is_not_prepared_anew_by_every_later_call(embedded: SqliteDatabase) -> None:
+    statement = sa.text(
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < :most) SELECT count(*) FROM n"
+    )
+    prepared = 0
+
+    def count_up_to(connection: Connection, most: int) -> object:
+        return connection.execute(statement, {"most": most}).all()[0][0]
+
+    def note(*_told: object) -> int:
+        nonlocal prepared
+        prepared += 1
+        return 0
+
+    reader = embedded._readers._here
+    reader._raw.set_authorizer(note)  # is asked while a statement is prepared
+    assert reader.run(PATIENCE_S, count_up_to, (2,), {}) == 2 and prepared
+    gc.disable()
+    try:
+        with pytest.raises(Timeout):
+            reader.run(0, count_up_to, (300_000,), {})
+        prepared = 0
+        assert reader.run(PATIENCE_S, count_up_to, (3,), {}) == 3
+    finally:
+        gc.enable()
+    assert prepared == 0

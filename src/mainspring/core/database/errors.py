@@ -45,7 +45,14 @@ class Damaged(Problem):
 
 
 def raise_meaning(meaning: BaseException, error: BaseException) -> NoReturn:
-    """Raises `meaning`, our translation of a driver's `error`, which may be the same object."""
-    if meaning is error:
-        raise error
-    raise meaning from error
+    """Raises `meaning`, our translation of a driver's `error`, which may be the same object.
+
+    No frame of ours goes on naming what it raised: an error that names itself by its traceback would be freed by the collector
+    only, and until then it keeps the cursor whose statement failed, and so that statement from being used again.
+    """
+    try:
+        if meaning is error:
+            raise error
+        raise meaning from error
+    finally:
+        del meaning, error

@@ -246,7 +246,10 @@ class SqliteConnection:
             error = TypeError(f"the statement needs the parameter {error}")
         self._lookup = self._refuse
         self.error = translated(error)
-        raise_meaning(self.error, error)
+        try:
+            raise_meaning(self.error, error)
+        finally:
+            del error
 
     def _refuse(self, statement: Any) -> Plan | None:
         raise RuntimeError("a statement of this transaction has failed, so nothing more can run in it") from self.error
