@@ -12,7 +12,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mainspring.cli.doctor import doctor
 from mainspring.core.application import CannotStart, Mainspring
 from mainspring.core.config import Config
 from mainspring.core.manifest import UnknownSystem
@@ -136,11 +138,29 @@ def test_a_wrong_key_is_a_usage_error_that_names_the_right_one() -> None:
         run_command("up", "--set", "prot=1")
 
 
-def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(AssertionError):
-        run_command("doctor", "--data", str(file / "below"))
+    wrong = {
+        "data folder": (f"--data={file / 'below'}", "--data"),
+        "database": (f"--set=database=postgresql://ann:secret@localhost/x?host={tmp_path}", "`database`"),
+        "cache": (f"--set=cache=unix://{tmp_path}/none", "`cache`"),
+        "log": ("--set=log=kafka://ann:secret@127.0.0.1:1", "`log`"),
+        "blobs": ("--set=blobs=s3://ann:secret@bucket?endpoint=http://127.0.0.1:1&region=x", "`blobs`"),
+        "certificate": (f"--set=tls_certificate={file}", "`tls_certificate`"),
+    }
+    monkeypatch.setattr("mainspring.cli.doctor.REACH_S", 1)
+    options = [option.partition("=") for option, _ in wrong.values()]
+    told = CliRunner().invoke(doctor, ["--json", *(part for name, _, value in options for part in (name, value))])
+    assert told.exit_code == 1 and "secret" not in told.output
+    found = {one["what"].partition(f" {file}")[0]: one for one in json.loads(told.output)}
+    for what, (_, do) in wrong.items():
+        one = next(one for name, one in found.items() if name.startswith(what))
+        assert one["wrong"] and do in one["do"], one
+    public = CliRunner().invoke(doctor, ["--data", str(tmp_path), "--set", "host=0.0.0.0", "--json"])
+    assert [one["what"] for one in json.loads(public.output) if one["wrong"]] == ["host 0.0.0.0"]
+    well = CliRunner().invoke(doctor, ["--data", str(tmp_path), "--json"])
+    assert well.exit_code == 0 and not any(one["wrong"] for one in json.loads(well.output)), well.output
     keys = json.loads(run_command("doctor", "--keys", "--json"))
     assert {"data", "port", "database"} <= {one["key"] for one in keys}
     assert all(one["meaning"] for one in keys)

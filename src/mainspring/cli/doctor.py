@@ -1,5 +1,6 @@
 """`doctor`: what is configured, whether it can work, and what to do where it cannot."""
 
+import asyncio
 import json
 import shutil
 import sys
@@ -15,6 +16,9 @@ from mainspring.core.config import Config, describe
 from mainspring.core.manifest import manifests, resolve
 
 from .options import read, with_config
+
+REACH_S = 5
+"""How long a server that is configured may take to answer."""
 
 
 class Finding(msgspec.Struct):
@@ -64,6 +68,17 @@ def _examine(config: Config) -> Iterator[Finding]:
         lambda: _reach_redis(config.cache),
         "start Redis or Valkey, or correct the address in `cache`",
     )
+    yield _try(
+        f"log {_shown(config.log) or 'of this node'}",
+        lambda: _reach_kafka(config.log),
+        "start Kafka, or correct the address in `log`",
+    )
+    yield _try(
+        f"blobs {_shown(config.blobs) or 'of this node'}",
+        lambda: _reach_s3(config.blobs),
+        "make the bucket, or correct address and credentials in `blobs`",
+    )
+    yield from _doors(config)
     for manifest in manifests().values():
         missing = manifest.missing_extra()
         yield Finding(
@@ -111,7 +126,28 @@ def _read_some(path: Path) -> None:
         file.read(1)
 
 
-def _try(what: str, attempt: Callable[[], None], do: str) -> Finding:
+def _doors(config: Config) -> Iterator[Finding]:
+    from mainspring.core.listeners import is_loopback
+    from mainspring.core.tls import Tls
+
+    if config.tls_certificate or config.tls_key:
+        clients = Path(config.tls_clients) if config.tls_clients else None
+        yield _try(
+            f"certificate {config.tls_certificate or 'missing'}",
+            lambda: Tls(Path(config.tls_certificate), Path(config.tls_key), clients).context(),
+            "correct `tls_certificate` and `tls_key`, which belong together",
+        )
+    plain = not (is_loopback(config.host) or config.tls_certificate or config.behind_tls)
+    yield Finding(
+        f"host {config.host}",
+        "it is not loopback, and without TLS anybody on the way could read along" if plain else "",
+        "give `tls_certificate` and `tls_key`, or set `behind_tls` where a proxy in front terminates TLS"
+        if plain
+        else "",
+    )
+
+
+def _try(what: str, attempt: Callable[[], object], do: str) -> Finding:
     try:
         attempt()
     except Exception as error:
@@ -123,15 +159,35 @@ def _reach_postgres(address: str) -> None:
     if address:
         import psycopg
 
-        psycopg.connect(address, connect_timeout=5).close()
+        psycopg.connect(address, connect_timeout=REACH_S).close()
 
 
 def _reach_redis(address: str) -> None:
     if address:
         import redis
 
-        with redis.Redis.from_url(address, socket_timeout=5, socket_connect_timeout=5) as server:
+        with redis.Redis.from_url(address, socket_timeout=REACH_S, socket_connect_timeout=REACH_S) as server:
             server.ping()
+
+
+def _reach_kafka(address: str) -> None:
+    if address:
+        from confluent_kafka.admin import AdminClient
+
+        from mainspring.storage.log.apache_client import settings_of
+
+        AdminClient({**settings_of(address), "log_level": 0}).list_topics(timeout=REACH_S)
+
+
+def _reach_s3(address: str) -> None:
+    async def look() -> None:
+        from mainspring.storage.objects.cloud import CloudBlobs
+
+        async with asyncio.timeout(REACH_S):
+            await CloudBlobs(address).list(count=1)
+
+    if address:
+        asyncio.run(look())
 
 
 def _shown(address: str) -> str:
