@@ -4,13 +4,14 @@
 when somebody touches it.
 """
 
-import importlib
 import importlib.util
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from mainspring.core.imports import imported
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -183,7 +184,7 @@ def nearest(word: str, valid: Any, before: str = "") -> str:
 def resolve(reference: str) -> Any:
     """Imports `module:name` or `module:Class.method` and gives what it names."""
     module, _, names = reference.partition(":")
-    found: Any = importlib.import_module(module)
+    found: Any = imported(module)
     for name in names.split("."):
         found = getattr(found, name)
     return found

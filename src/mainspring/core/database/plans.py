@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mainspring.core.imports import imported
 from mainspring.core.ports import Row
 
 if TYPE_CHECKING:
@@ -145,9 +146,7 @@ class Plans:
 
     def _compile(self, statement: Any, parameters: Parameters) -> Plan:
         if self._compiler is None:
-            from mainspring.core.database.compiled import Compiler
-
-            self._compiler = Compiler(self._dialect)
+            self._compiler = imported("mainspring.core.database.compiled").Compiler(self._dialect)
         plan: Plan = self._compiler.plan(statement, parameters)
         return plan
 

@@ -17,9 +17,10 @@ to be had in this way.
 
 import asyncio
 from collections.abc import Callable
-from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+from mainspring.core.imports import imported
 
 
 class Steps:
@@ -39,7 +40,7 @@ class Steps:
         return found
 
     def _import(self) -> "Steps":
-        self._module = import_module(self._name)
+        self._module = imported(self._name)
         return self
 
 

@@ -1,7 +1,6 @@
 """`Counting`: how often links were followed. Folds clicks out of the log into sums, and reads charts and lists back."""
 
 import asyncio
-import importlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mainspring.core.clock import Clock
+from mainspring.core.imports import imported
 from mainspring.core.ports import Cache, Connection, Consumer, Database, Record
 from mainspring.core.problems import Invalid
 from mainspring.core.telemetry import Metrics
@@ -156,4 +156,4 @@ class Counting:
 
 async def _load_sketches() -> None:
     """The sketch library takes 200 ms to import, which neither the loop nor a transaction can wait for."""
-    await asyncio.to_thread(importlib.import_module, "datasketches")
+    await asyncio.to_thread(imported, "datasketches")

@@ -13,6 +13,7 @@ from hashlib import blake2s
 import msgspec
 import sqlalchemy as sa
 
+from mainspring.core.imports import imported
 from mainspring.core.ports import Connection, Record
 from mainspring.social.links.tables import link
 
@@ -72,14 +73,15 @@ class KnownCodes:
 
     def snapshot(self) -> bytes:
         """All hashes in order, 8 bytes each. Ten million take 30 ms: those that were added are merged, nothing is sorted."""
-        import numpy
+        numpy = imported("numpy")  # this runs in a thread
 
         hashes, added = numpy.frombuffer(self._state[0], "<u8"), numpy.sort(numpy.fromiter(self._state[1], "<u8"))
         places = numpy.searchsorted(hashes, added)
         there = numpy.zeros(len(added), bool)
         inside = places < len(hashes)
         there[inside] = hashes[places[inside]] == added[inside]
-        return numpy.insert(hashes, places[~there], added[~there]).tobytes()
+        merged: bytes = numpy.insert(hashes, places[~there], added[~there]).tobytes()
+        return merged
 
     def restore(self, snapshot: bytes | memoryview) -> None:
         self._state = memoryview(snapshot).cast("B").cast("Q"), set()

@@ -5,7 +5,6 @@ User-Agent. Libraries and files are loaded by `prepare`, in a thread, and never 
 """
 
 import asyncio
-import importlib
 import ipaddress
 import logging
 import re
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from mainspring.core.imports import imported
 
 AGENTS_MAX = 100_000
 """User-Agent texts whose meaning is remembered."""
@@ -59,11 +60,11 @@ class Visitors:
             await asyncio.to_thread(self._load)
 
     def _load(self) -> None:
-        self._crawlers = importlib.import_module("crawlerdetect").CrawlerDetect()
+        self._crawlers = imported("crawlerdetect").CrawlerDetect()
         self._crawlers.isCrawler("warm")
         if self._geo_file is not None:
             self._places = _opened(self._geo_file)
-        parse = importlib.import_module("ua_parser").parse
+        parse = imported("ua_parser").parse
         parse("warm")
         self._parse = parse
 
@@ -100,7 +101,7 @@ class Visitors:
 
 def _opened(geo_file: Path) -> Any:
     """The file's reader, or None: what it would have told is not worth a visitor's redirect."""
-    maxminddb = importlib.import_module("maxminddb")
+    maxminddb = imported("maxminddb")
     try:
         return maxminddb.open_database(geo_file)
     except (OSError, maxminddb.InvalidDatabaseError) as error:

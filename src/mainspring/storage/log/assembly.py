@@ -9,7 +9,6 @@ authentication = true
 """
 
 import asyncio
-import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from msgspec import Meta
 from mainspring.core.accounts import Accounts
 from mainspring.core.clock import Clock
 from mainspring.core.config import Config
+from mainspring.core.imports import imported
 from mainspring.core.ports import Database
 from mainspring.core.telemetry import Metrics
 from mainspring.storage.log import coordination_metrics
@@ -83,8 +83,8 @@ async def door(broker: Broker, accounts: Accounts) -> Any:
 
 
 def _load() -> tuple[Any, Any]:
-    importlib.import_module("mainspring.storage.log.kafka.registry").table()
+    imported("mainspring.storage.log.kafka.registry").table()
     return (
-        importlib.import_module("mainspring.storage.log.kafka.listener"),
-        importlib.import_module("mainspring.storage.log.kafka.codec"),
+        imported("mainspring.storage.log.kafka.listener"),
+        imported("mainspring.storage.log.kafka.codec"),
     )

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mainspring.core.imports import imported
 from mainspring.storage.log.kafka.varints import skip_tags
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _schemas() -> Any:
     if hides:
         sys.modules["hypothesis"] = None  # type: ignore[assignment]
     try:
-        return import_module("kio.index")
+        return imported("kio.index")
     finally:
         if hides:
             del sys.modules["hypothesis"]
@@ -81,7 +81,7 @@ def load() -> None:
     """Loads what describes requests and answers, in a tenth of a second: for a thread."""
     _schemas()
     for name in ("reading", "writing"):
-        import_module(f"mainspring.storage.log.kafka.{name}")
+        imported(f"mainspring.storage.log.kafka.{name}")
 
 
 @cache
