@@ -172,16 +172,14 @@ def _reach_redis(address: str) -> None:
 
 def _reach_kafka(address: str) -> None:
     if address:
-        from confluent_kafka.admin import AdminClient
+        from mainspring.storage.log import reach_kafka
 
-        from mainspring.storage.log.apache_client import settings_of
-
-        AdminClient({**settings_of(address), "log_level": 0}).list_topics(timeout=REACH_S)
+        reach_kafka(address, REACH_S)
 
 
 def _reach_s3(address: str) -> None:
     async def look() -> None:
-        from mainspring.storage.objects.cloud import CloudBlobs
+        from mainspring.storage.objects import CloudBlobs
 
         async with asyncio.timeout(REACH_S):
             await CloudBlobs(address).list(count=1)

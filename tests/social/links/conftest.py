@@ -111,7 +111,7 @@ class Listener:
 
     async def visit(self, target: str, method: str = "GET", **more: Any) -> Called:
         """A request of a stranger."""
-        return await call(self.server.application, method, target, **more)
+        return await call(self.server.exchanges.app, method, target, **more)
 
     async def shlink(self, method: str, target: str, **more: Any) -> Called:
         return await self.visit(f"/rest/v3{target}", method, headers={"x-api-key": self.key}, **more)

@@ -168,14 +168,14 @@ console.log('every method');
 @pytest.fixture
 async def served(listener: Listener) -> AsyncIterator[str]:
     """The address of a real socket; `POST /test-drain` there folds all clicks."""
-    inner = listener.server.application
+    inner = listener.server.exchanges.app
 
     async def application(scope, receive, send):  # type: ignore[no-untyped-def]
         if scope["path"] == "/test-drain":
             await drain(listener.links)
         await inner(scope, receive, send)
 
-    listener.server.application = application
+    listener.server.exchanges.app = application
     server = await asyncio.get_running_loop().create_server(listener.server, "127.0.0.1", 0)
     yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     server.close()

@@ -105,7 +105,7 @@ class Exchanges:
     def __init__(self, app: Application) -> None:
         self.draining = False
         self.open: set[Exchange] = set()
-        self._app = app
+        self.app = app
 
     async def run(self, exchange: Exchange) -> None:
         """One exchange from its start to its end, as the task that is its own."""
@@ -114,7 +114,7 @@ class Exchanges:
             if self.draining and exchange.is_websocket:
                 await exchange.refuse(Unavailable("The server is stopping; connect again"))
             else:
-                await self._app(exchange.scope, exchange.receive, exchange.send)
+                await self.app(exchange.scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
             await exchange.was_cancelled(draining=self.draining)
         except Disconnected:

@@ -60,7 +60,6 @@ class Http1Server:
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         """`idle_s` is how long a connection may take for a request's head, and stay idle between two."""
-        self.application = application
         self.exchanges = Exchanges(application)
         self.connections: set[Http1Connection] = set()
         self.quick = quick

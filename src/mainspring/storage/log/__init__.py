@@ -10,13 +10,24 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mainspring.storage.log.apache_client import reach_kafka
     from mainspring.storage.log.consumer import LogConsumer
     from mainspring.storage.log.errors import LogError
     from mainspring.storage.log.moving import Moved, move_to_kafka, record_count
     from mainspring.storage.log.packing import New
     from mainspring.storage.log.service import Log, Transaction
 
-__all__ = ["Log", "LogConsumer", "LogError", "Moved", "New", "Transaction", "move_to_kafka", "record_count"]
+__all__ = [
+    "Log",
+    "LogConsumer",
+    "LogError",
+    "Moved",
+    "New",
+    "Transaction",
+    "move_to_kafka",
+    "reach_kafka",
+    "record_count",
+]
 
 _ROOMS = {
     "Log": "service",
@@ -26,6 +37,7 @@ _ROOMS = {
     "New": "packing",
     "Transaction": "service",
     "move_to_kafka": "moving",
+    "reach_kafka": "apache_client",
     "record_count": "moving",
 }
 

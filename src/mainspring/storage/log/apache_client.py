@@ -56,6 +56,13 @@ class Worker:
         return last
 
 
+def reach_kafka(address: str, timeout_s: float) -> None:
+    """Returns once a broker of an Apache Kafka has answered. Raises `KafkaException`, and `ValueError` for no address."""
+    from confluent_kafka.admin import AdminClient
+
+    AdminClient({**settings_of(address), "log_level": 0}).list_topics(timeout=timeout_s)
+
+
 def settings_of(address: str) -> dict[str, Any]:
     """librdkafka's settings for `kafka://[user:password@]host:port[,…][?setting=value&…]`. Raises `ValueError`."""
     parts = urlsplit(address)
