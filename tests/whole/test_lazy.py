@@ -39,7 +39,8 @@ async def log_alone():
 asyncio.run(idle())
 families = ("mainspring.primitives.", "mainspring.social.", "mainspring.storage.")
 print(sorted(name for name in sys.modules if name.startswith(families)))
-print(sorted(sys.modules.keys() & {"sqlalchemy", "alembic", "psycopg", "cryptography", "importlib.metadata"}))
+heavy = {"sqlalchemy", "alembic", "psycopg", "cryptography", "importlib.metadata", "granian", "h11"}
+print(sorted(sys.modules.keys() & heavy))
 asyncio.run(log_alone())
 print(sorted(sys.modules.keys() & {"sqlalchemy"}), "mainspring.storage.log.service" in sys.modules)
 """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from mainspring.core.http.request import WHOLE_ANSWER, WHOLE_BODY, Disconnected, Message
-from mainspring.core.serve.exchange import Exchange
+from mainspring.core.serve.exchange import PlainExchange
 from mainspring.core.serve.heads import BODILESS, Head, answer_head
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE = b"connection: close"
 
 
-class DirectExchange(Exchange):
+class DirectExchange(PlainExchange):
     """`left` bytes of the body are still to come."""
 
     __slots__ = (
@@ -91,7 +91,7 @@ class DirectExchange(Exchange):
         self._wake()
 
     def done(self) -> None:
-        self._connection.answered(self, usable=self.answered and not self.left and not self.closes)
+        self._connection.answered(whole=self.answered, usable=not (self.left or self.closes))
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():

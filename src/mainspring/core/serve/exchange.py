@@ -99,6 +99,31 @@ class Exchange(ABC):
             log.debug("the client was gone before its answer: %r", error)
 
 
+class PlainExchange(Exchange):
+    """One on a connection that we read ourselves. `streams` says that a piece of the answer has gone out, and more follow."""
+
+    __slots__ = ("streams",)
+    streams: bool
+
+    @property
+    @abstractmethod
+    def is_full(self) -> bool:
+        """Whether nothing more is to be read for it now: enough waits to be received."""
+
+    @abstractmethod
+    def hear(self, data: bytes) -> bytes:
+        """Takes its share of what came; gives the rest, which belongs to the next request."""
+
+    @abstractmethod
+    def gone(self) -> None:
+        """The client has left."""
+
+    def end_if_endless(self) -> None:
+        """The server goes away."""
+        if self.is_event_stream:
+            self.cancel()
+
+
 class Exchanges:
     """Those of one server that are open: requests and WebSockets being handled right now. Idle connections do not count."""
 

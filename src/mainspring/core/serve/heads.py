@@ -9,11 +9,12 @@ A connection's header lines are mostly those of the request before, so that the 
 
 import re
 from collections.abc import Iterable
-from http.client import responses
+from http import HTTPStatus
 from typing import NamedTuple
 
 HEAD_BYTES_MAX = 64 << 10
 SIMPLE_HEADS_MAX = 1_000
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 REMEMBERED_MAX = 256
 REMEMBERED_BYTES_MAX = 4_096
 END = (b"", b"")
@@ -28,7 +29,7 @@ _FRAMING = re.compile(
     rb"\r\n(?:content-length|transfer-encoding|connection(?!:[ \t]*keep-alive\r\n)|expect|upgrade)[ \t]*:",
     re.IGNORECASE,
 )
-_STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, text.encode()) for status, text in responses.items()}
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, text.encode()) for status, text in PHRASES.items()}
 
 
 class Lines(NamedTuple):

@@ -1,8 +1,8 @@
 """HTTP/1.1 and WebSockets on an asyncio protocol: what `serve` runs on plain text, and systems on listeners of their own.
 
 A request as nearly every client writes it is read without a parser (`heads`) and answered directly (`direct`). Chunked bodies,
-HTTP/1.0, heads in pieces and whatever looks odd go by way of h11 (`odd`), and the connection comes back once that is idle. An
-upgrade leaves HTTP for good (`sockets`).
+HTTP/1.0, heads in pieces and whatever looks odd go by way of h11 (`odd`, imported for the first of them), and the connection
+comes back once that is idle. An upgrade leaves HTTP for good (`sockets`).
 
 Two short cuts, in which no task runs, are for systems whose speed is the point. `ready(head, client)` sees the bytes of a whole
 GET or HEAD in which nothing changes how the connection is read: such heads are remembered, because a browser sends the same one
@@ -16,20 +16,16 @@ import asyncio
 import logging
 from collections.abc import Callable
 from email.utils import formatdate
-from http import HTTPStatus
-from typing import Any
-
-import h11
+from typing import TYPE_CHECKING, Any
 
 from mainspring.core.clock import Clock
 from mainspring.core.http.request import Application, Disconnected
 from mainspring.core.serve.direct import CONTINUE, DirectExchange
-from mainspring.core.serve.exchange import Exchanges, within
-from mainspring.core.serve.frames import GOING_AWAY
-from mainspring.core.serve.handshake import Refusal, asks_for_websocket, read_upgrade, refused
-from mainspring.core.serve.heads import HEAD_BYTES_MAX, Head, HeadReader, SimpleHeads
-from mainspring.core.serve.odd import OddExchange
-from mainspring.core.serve.sockets import SocketExchange
+from mainspring.core.serve.exchange import Exchanges, PlainExchange, within
+from mainspring.core.serve.heads import Head, HeadReader, SimpleHeads
+
+if TYPE_CHECKING:
+    from mainspring.core.serve.odd import OddReader
 
 IDLE_S = 75.0
 """Above the 60 s for which a usual proxy keeps its own connections."""
@@ -122,14 +118,15 @@ class Http1Connection(asyncio.Protocol):
     def __init__(self, server: Http1Server) -> None:
         self.server = server
         self.loop = asyncio.get_running_loop()
-        self.exchange: DirectExchange | OddExchange | SocketExchange | None = None
+        self.exchange: PlainExchange | None = None
         self.finishing = False
         """The answer that is being made is the last one."""
         self.heard_s = self.loop.time()
         """When a request was last complete: who sends a head too slowly is cut off as if silent."""
         self.peer = ("", 0)
         self._transport: Any = None
-        self._http: h11.Connection | None = None
+        self.odd: OddReader | None = None
+        """Reads until it is idle, where it is there."""
         self._ahead = b""
         self._is_deaf = False
         self._writable = asyncio.Event()
@@ -153,14 +150,14 @@ class Http1Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
-        if self._http is not None:
-            self._read(self._http, data)
-        elif exchange is None:
-            self._begin(data)
-        elif not isinstance(exchange, OddExchange):
+        if exchange is not None:
             self._ahead += exchange.hear(data)
             if self._ahead or exchange.is_full:
-                self._stop_listening()
+                self.stop_listening()
+        elif self.odd is not None:
+            self.odd.read(data)
+        else:
+            self._begin(data)
 
     def eof_received(self) -> bool:
         exchange = self.exchange
@@ -187,12 +184,12 @@ class Http1Connection(asyncio.Protocol):
         # Who does not read its answers is not listened to.
         self._full_since_s = self.loop.time()
         self._writable.clear()
-        self._stop_listening()
+        self.stop_listening()
 
     def resume_writing(self) -> None:
         self._full_since_s = None
         self._writable.set()
-        self._go_on()
+        self.go_on()
 
     # What servers call.
 
@@ -205,13 +202,8 @@ class Http1Connection(asyncio.Protocol):
     def go_away(self) -> None:
         """Finishes, and ends what would never end."""
         self.finish()
-        exchange = self.exchange
-        if exchange is None:
-            return
-        if exchange.is_event_stream:
-            exchange.cancel()
-        elif isinstance(exchange, SocketExchange):
-            exchange.close(GOING_AWAY, "the server is stopping")
+        if self.exchange is not None:
+            self.exchange.end_if_endless()
 
     def is_stale(self, now_s: float) -> bool:
         """Whether it has said nothing, or nothing whole, or taken nothing, for too long."""
@@ -259,44 +251,35 @@ class Http1Connection(asyncio.Protocol):
             self._is_deaf = False
             self._transport.resume_reading()
 
-    def _stop_listening(self) -> None:
+    def stop_listening(self) -> None:
         self._is_deaf = True
         self._transport.pause_reading()
 
-    def answered(self, exchange: DirectExchange, *, usable: bool) -> None:
-        """The end of a direct exchange; `usable` says whether another request may follow it."""
+    def run(self, exchange: PlainExchange) -> None:
+        """Begins an exchange, as a task of its own."""
+        self.exchange = exchange
+        exchange.task = self.loop.create_task(self.server.exchanges.run(exchange))
+
+    def answered(self, *, whole: bool, usable: bool) -> None:
+        """The end of an exchange: whether its answer went out `whole`, and whether another request may follow it."""
         self.exchange = None
         self.heard_s = self.loop.time()
         if self._transport.is_closing():
             return
-        if not exchange.answered:
+        if not whole:
             self._transport.abort()
         elif self.finishing or not usable:
             self._transport.close()
         else:
-            self._go_on()
-
-    def answered_oddly(self, http: h11.Connection) -> None:
-        """The end of an exchange by h11, which says whether another request may follow it."""
-        self.exchange = None
-        self.heard_s = self.loop.time()
-        if self._transport.is_closing():
-            return
-        if http.our_state is h11.DONE and http.their_state is h11.DONE and not self.finishing:
-            http.start_next_cycle()
-            self._go_on()
-        elif http.our_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED):
-            self._transport.close()
-        else:
-            self._transport.abort()
+            self.go_on()
 
     # How requests begin.
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Begins what was sent ahead, unless the client takes no answers: it could ask for more than memory holds."""
         if self._writable.is_set() and self.exchange is None:
-            if self._http is not None:
-                self._advance(self._http)
+            if self.odd is not None:
+                self.odd.advance()
             elif self._ahead:
                 ahead, self._ahead = self._ahead, b""
                 self._begin(ahead)
@@ -310,8 +293,10 @@ class Http1Connection(asyncio.Protocol):
             return
         head = server.read_head(data)
         if head is None:
-            self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
-            self._read(self._http, data)
+            from mainspring.core.serve.odd import OddReader
+
+            self.odd = OddReader(self)
+            self.odd.read(data)
             return
         begins, ends = head.head_bytes, head.head_bytes + head.body_bytes
         if begins == ends == len(data) and not head.closes and server.quick is not None:
@@ -323,75 +308,11 @@ class Http1Connection(asyncio.Protocol):
         if head.expects_continue and not head.body_bytes:
             # Needless, but botocore takes a final answer here for the end of its patience with this connection.
             self._transport.write(CONTINUE)
-        exchange = self.exchange = DirectExchange(self, head, data[begins:ends])
+        exchange = DirectExchange(self, head, data[begins:ends])
         if len(data) > ends:
             self._ahead = data[ends:]
-            self._stop_listening()
-        exchange.task = self.loop.create_task(server.exchanges.run(exchange))
+            self.stop_listening()
+        self.run(exchange)
 
     def _ready_answer(self, ready: Ready, data: bytes) -> bytes | None:
         return ready(data, self.peer[0]) if self.server.is_simple(data) else None
-
-    def _read(self, http: h11.Connection, data: bytes) -> None:
-        try:
-            http.receive_data(data)
-        except h11.RemoteProtocolError as error:
-            self._refuse(http, error.error_status_hint)
-        else:
-            self._advance(http)
-
-    def _advance(self, http: h11.Connection) -> None:
-        try:
-            while (event := http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
-                exchange = self.exchange
-                if isinstance(event, h11.Request):
-                    if asks_for_websocket(event):
-                        self._upgrade(http, event)
-                        return
-                    if event.http_version not in (b"1.0", b"1.1"):
-                        self._refuse(http, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-                        return
-                    exchange = self.exchange = OddExchange(self, http, event)
-                    exchange.task = self.loop.create_task(self.server.exchanges.run(exchange))
-                elif isinstance(event, h11.ConnectionClosed):
-                    self._transport.close()
-                    return
-                elif isinstance(exchange, OddExchange):
-                    if isinstance(event, h11.Data):
-                        exchange.put(bytes(event.data))
-                    else:
-                        exchange.complete()
-        except h11.RemoteProtocolError as error:
-            self._refuse(http, error.error_status_hint)
-            return
-        waiting = http.trailing_data[0] if event is h11.PAUSED else b""
-        if len(waiting) > HEAD_BYTES_MAX or (self.exchange is not None and self.exchange.is_full):
-            self._stop_listening()
-        # With nothing half read the next request may be a plain one again.
-        if http.states == {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE} and not http.trailing_data[0]:
-            self._http = None
-
-    def _refuse(self, http: h11.Connection, status: int) -> None:
-        if isinstance(self.exchange, OddExchange):
-            # What comes behind a request is no reason not to answer it; a body that breaks off is.
-            self.exchange.broke_off()
-            self.finishing = True
-            self._stop_listening()
-            return
-        if http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            head = h11.Response(status_code=status, headers=[("content-length", "0"), ("connection", "close")])
-            self._transport.write((http.send(head) or b"") + (http.send(h11.EndOfMessage()) or b""))
-        self._transport.close()
-
-    def _upgrade(self, http: h11.Connection, request: h11.Request) -> None:
-        """Leaves HTTP for a WebSocket; what is no proper handshake is told so."""
-        self._http = None
-        try:
-            upgrade = read_upgrade(request)
-        except Refusal as refusal:
-            self._transport.write(refused(refusal.status, str(refusal).encode(), refusal.headers))
-            self._transport.close()
-            return
-        exchange = self.exchange = SocketExchange(self, request, upgrade)
-        exchange.task = self.loop.create_task(self.server.exchanges.run(exchange))
-        exchange.hear(http.trailing_data[0])

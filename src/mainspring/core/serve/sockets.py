@@ -14,8 +14,8 @@ import h11
 
 from mainspring.core.http.request import Disconnected, Message
 from mainspring.core.serve import frames
-from mainspring.core.serve.exchange import Exchange
-from mainspring.core.serve.frames import ABNORMAL, CLOSE, NORMAL, PING, PONG, Reader
+from mainspring.core.serve.exchange import PlainExchange
+from mainspring.core.serve.frames import ABNORMAL, CLOSE, GOING_AWAY, NORMAL, PING, PONG, Reader
 from mainspring.core.serve.handshake import Upgrade, accepted, refused
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ CLOSE_S = 5.0
 """How long a client may take for its part in closing."""
 
 
-class SocketExchange(Exchange):
+class SocketExchange(PlainExchange):
     """From its handshake on. A handler whose client has left hears so, and is not cancelled."""
 
     __slots__ = ("_connection", "_early", "_ended", "_news", "_reader", "_started", "_unread", "_upgrade", "streams")
@@ -117,6 +117,9 @@ class SocketExchange(Exchange):
             assert self.head is not None, "a refusal begins with its head"
             fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.head["headers"]]
             self._shut(refused(self.head["status"], message.get("body", b""), fields))
+
+    def end_if_endless(self) -> None:
+        self.close(GOING_AWAY, "the server is stopping")
 
     def close(self, code: int, reason: str = "") -> None:
         """Sends our closing frame, unless there was one, and gives the client a moment for its own."""
