@@ -289,7 +289,7 @@ def describe(
     """One system as lists of systems show it; without a server its listeners are those that it would open."""
     missing = manifest.missing_extra()
     planned = [
-        {"name": one.name, "protocol": one.protocol, "address": one.url(f"127.0.0.1:{one.port}"), "state": "planned"}
+        {"name": one.name, "protocol": one.speaks, "address": one.url(f"127.0.0.1:{one.port}"), "state": "planned"}
         for one in manifest.listeners
     ]
     return {

@@ -74,8 +74,9 @@ class Doors:
         rows: dict[str, list[dict[str, str]]] = {name: [] for name in self._systems.manifests}
         for row in self._listeners.table():
             if row.system:
-                shown = {"name": row.name, "protocol": row.protocol, "state": row.state, "reason": row.reason}
-                rows[row.system].append({**shown, "address": self._specs[row.name][1].url(row.address)})
+                spec = self._specs[row.name][1]
+                shown = {"name": row.name, "protocol": spec.speaks, "state": row.state, "reason": row.reason}
+                rows[row.system].append({**shown, "address": spec.url(row.address)})
         return rows
 
     async def open(self, tell: Any) -> None:

@@ -49,6 +49,11 @@ class ListenerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scheme: str = ""
     manners: bool = True
 
+    @property
+    def speaks(self) -> str:
+        """The protocol by the name that clients know it by."""
+        return self.scheme or self.protocol
+
     def url(self, address: str) -> str:
         """How a client writes `address` (`host:port`)."""
         scheme = self.scheme or ("http" if self.protocol == "http" else "")
