@@ -339,6 +339,8 @@ async def test_an_answer_that_streams_to_nobody_is_stopped() -> None:
         await began.wait()
         wire.vanish()
         await ended.wait()
+        await until(lambda: not server.protocols.exchanges.open)
+        assert not server.protocols.connections
 
 
 async def test_who_takes_nothing_of_an_answer_holds_little_memory_and_is_cut_off_in_the_end() -> None:

@@ -149,6 +149,14 @@ async def within(event: asyncio.Event) -> None:
     await asyncio.wait_for(event.wait(), PATIENCE_S)
 
 
+async def until_none_is_open(server: Server) -> bool:
+    """Whether the server comes to know that every handler has ended."""
+    async with asyncio.timeout(PATIENCE_S):
+        while server.open_exchanges:  # noqa: ASYNC110  what the server has got to is no event of the test's
+            await asyncio.sleep(0)
+    return True
+
+
 async def test_a_thousand_idle_connections_do_not_block_a_new_one(house: House) -> None:
     async with serving(house) as server:
         idle = await asyncio.gather(*(Wire.connect(server) for _ in range(1000)))
@@ -175,6 +183,7 @@ async def test_a_stream_is_cancelled_when_its_client_vanishes(house: House, way:
         await within(house.started)
         wire.vanish()
         await within(house.ended)
+        assert await until_none_is_open(server)
 
 
 async def test_a_writer_does_not_write_into_the_void_when_its_client_vanishes(house: House, way: Way) -> None:
@@ -184,6 +193,7 @@ async def test_a_writer_does_not_write_into_the_void_when_its_client_vanishes(ho
         await within(house.started)
         wire.vanish()
         await within(house.ended)
+        assert await until_none_is_open(server)
 
 
 async def test_a_slow_reader_holds_its_handler_back(house: House, way: Way) -> None:
@@ -216,6 +226,7 @@ async def test_an_upload_that_breaks_off_is_a_disconnect_for_its_reader(house: H
         await within(house.started)
         wire.vanish()
         await within(house.ended)
+        assert await until_none_is_open(server)
 
 
 async def test_a_body_can_be_read_after_its_answer_has_begun(house: House, way: Way) -> None:
@@ -265,7 +276,7 @@ async def test_a_head_that_never_ends_is_given_up(house: House) -> None:
     async with serving(house, header_timeout_s=0.2) as server:
         wire = await Wire.connect(server)
         wire.writer.write(b"GET /hello HTTP/1.1\r\nhost: te")
-        await wire.rest()
+        assert await wire.rest() == b""
 
 
 async def test_a_running_request_finishes_when_the_server_closes(house: House, way: Way) -> None:
@@ -334,6 +345,7 @@ async def test_a_websocket_whose_client_vanishes_ends_its_handler(house: House, 
         client = await websockets.connect(url(server, "/socket"), ssl=unverified(server))
         client.transport.abort()
         await within(house.ended)
+        assert await until_none_is_open(server)
 
 
 async def test_a_websocket_handler_that_fails_closes_with_1011_or_refuses_with_a_problem(
@@ -354,6 +366,8 @@ async def test_closing_twice_is_closing_once(house: House, way: Way) -> None:
     async with serving(house, **way) as server:
         await asyncio.gather(server.close(0.1), server.close(0.1))
         await server.close(0.1)
+        with pytest.raises(ConnectionRefusedError):
+            await Wire.connect(server)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a policy")

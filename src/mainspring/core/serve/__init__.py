@@ -7,32 +7,18 @@ running loop (`http1`): nothing is handed from thread to thread. TLS offers HTTP
 
 import asyncio
 import socket
-from typing import Any, Protocol
+from typing import Any
 
 from mainspring.core.clock import SystemClock
 from mainspring.core.http.request import Application
 from mainspring.core.serve.exchange import LAST_WORDS_S
 from mainspring.core.serve.http1 import CONNECTIONS_MAX, IDLE_S, Http1Server
+from mainspring.core.serve.server import Server
 from mainspring.core.tls import Tls
 
+__all__ = ["BACKLOG", "PlainServer", "Server", "serve"]
+
 BACKLOG = 1024
-
-
-class Server(Protocol):
-    """A socket being served; made by `serve`. `address` is the socket's own."""
-
-    address: Any
-
-    @property
-    def open_exchanges(self) -> int:
-        """Requests and WebSockets being handled right now; idle connections do not count."""
-        ...
-
-    async def close(self, grace_s: float = 10.0) -> None:
-        """WebSockets are closed with 1001 and event streams ended; nothing more is accepted; running requests get
-        `grace_s` to finish and are then cancelled (503 where no answer had begun). A second call waits for the first.
-        """
-        ...
 
 
 async def serve(
@@ -63,15 +49,13 @@ async def serve(
     )
 
 
-class PlainServer:
+class PlainServer(Server):
     """A socket served by `http1`."""
 
     def __init__(self, protocols: Http1Server, address: Any, listening: asyncio.AbstractServer) -> None:
-        self.address = address
+        super().__init__(address, protocols.exchanges)
         self._protocols = protocols
-        self._exchanges = protocols.exchanges
         self._listening = listening
-        self._closed = asyncio.Event()
 
     @classmethod
     async def listen(cls, protocols: Http1Server, sock: socket.socket, backlog: int) -> "PlainServer":
@@ -80,20 +64,10 @@ class PlainServer:
             return cls(protocols, address, await loop.create_unix_server(protocols, sock=sock, backlog=backlog))
         return cls(protocols, address, await loop.create_server(protocols, sock=sock, backlog=backlog))
 
-    @property
-    def open_exchanges(self) -> int:
-        return len(self._exchanges.open)
-
-    async def close(self, grace_s: float = 10.0) -> None:
-        if self._exchanges.draining:
-            await self._closed.wait()
-            return
-        try:
-            self._listening.close()
-            for connection in list(self._protocols.connections):
-                connection.finish()
-            await self._exchanges.end_the_endless()
-            await self._exchanges.finish(grace_s)
-            await self._protocols.gone(LAST_WORDS_S)
-        finally:
-            self._closed.set()
+    async def _drain(self, grace_s: float) -> None:
+        self._listening.close()
+        for connection in list(self._protocols.connections):
+            connection.finish()
+        await self._exchanges.end_the_endless()
+        await self._exchanges.finish(grace_s)
+        await self._protocols.gone(LAST_WORDS_S)

@@ -23,6 +23,7 @@ from granian.http import HTTP1Settings, HTTP2Settings
 
 from mainspring.core.http.request import Application, Message
 from mainspring.core.serve.exchange import LAST_WORDS_S, Exchange, Exchanges, within
+from mainspring.core.serve.server import Server
 from mainspring.core.tls import Tls
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _native: Any = _granian
 _new_scheduler: Any = _futures._new_cbscheduler
 
 
-class NativeServer:
+class NativeServer(Server):
     """A socket being served; made by `serve`."""
 
     def __init__(
@@ -45,12 +46,10 @@ class NativeServer:
         backlog: int,
         header_timeout_s: float,
     ) -> None:
-        self.address: Any = sock.getsockname()
-        self._exchanges = Exchanges(app)
+        super().__init__(sock.getsockname(), Exchanges(app))
         self._loop = asyncio.get_running_loop()
         self._signal = _native.WorkerSignal()
         self._stopped = asyncio.Event()
-        self._closed = asyncio.Event()
         unix = sock.family == socket.AF_UNIX
         worker = _native.ASGIWorker(
             worker_id=1,
@@ -72,22 +71,12 @@ class NativeServer:
         )
         self._start(worker.serve_async_uds if unix else worker.serve_async)
 
-    @property
-    def open_exchanges(self) -> int:
-        return len(self._exchanges.open)
-
-    async def close(self, grace_s: float = 10.0) -> None:
-        if self._exchanges.draining:
-            await self._closed.wait()
-            return
-        try:
-            # Before the native side is told to stop: it then drops every WebSocket without a closing frame.
-            await self._exchanges.end_the_endless()
-            self._signal.set()
-            await self._exchanges.finish(grace_s)
-            await within(LAST_WORDS_S, self._stopped.wait())
-        finally:
-            self._closed.set()
+    async def _drain(self, grace_s: float) -> None:
+        # Before the native side is told to stop: it then drops every WebSocket without a closing frame.
+        await self._exchanges.end_the_endless()
+        self._signal.set()
+        await self._exchanges.finish(grace_s)
+        await within(LAST_WORDS_S, self._stopped.wait())
 
     def _start(self, listen: Callable[..., None]) -> None:
         def stopped() -> None:  # called on a native thread, maybe after the loop has ended
