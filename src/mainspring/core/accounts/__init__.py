@@ -3,9 +3,10 @@
 `Caller` is light. `Accounts`, which brings the database's language with it, is imported when it is first named.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mainspring.core.accounts.caller import ANONYMOUS, Caller
+from mainspring.core.faces import lazily
 
 if TYPE_CHECKING:
     from mainspring.core.accounts.service import Accounts
@@ -13,9 +14,4 @@ if TYPE_CHECKING:
 __all__ = ["ANONYMOUS", "Accounts", "Caller"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Accounts":
-        from mainspring.core.accounts.service import Accounts
-
-        return Accounts
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, {"Accounts": "service"})

@@ -1,10 +1,11 @@
 """Values that may vanish: the `Cache` port in process and on Redis or Valkey, and single flight in front of either."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mainspring.core.cache.flight import SingleFlight
 from mainspring.core.cache.memory import MemoryCache
 from mainspring.core.cache.sieve import Sieve
+from mainspring.core.faces import lazily
 
 if TYPE_CHECKING:
     from mainspring.core.cache.redis import RedisCache
@@ -12,10 +13,5 @@ if TYPE_CHECKING:
 __all__ = ["MemoryCache", "RedisCache", "Sieve", "SingleFlight"]
 
 
-def __getattr__(name: str) -> Any:
-    # The client library is optional and takes 150 ms to import: only who asks for it pays.
-    if name == "RedisCache":
-        from mainspring.core.cache.redis import RedisCache
-
-        return RedisCache
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The client library is optional and takes 150 ms to import: only who asks for it pays.
+__getattr__ = lazily(__name__, {"RedisCache": "redis"})

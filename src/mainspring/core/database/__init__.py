@@ -4,12 +4,12 @@
 language brings SQLAlchemy with it, so each of its words is imported when it is first named.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mainspring.core.database.errors import Damaged, Duplicate, ReadOnly, SchemaError, Timeout, Violation
 from mainspring.core.database.isolation import read_committed
 from mainspring.core.database.sqlite import SqliteDatabase
+from mainspring.core.faces import lazily
 
 if TYPE_CHECKING:
     from mainspring.core.database.schema import Metadata
@@ -41,7 +41,4 @@ _LANGUAGE = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LANGUAGE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LANGUAGE[name]}"), name)
+__getattr__ = lazily(__name__, _LANGUAGE)

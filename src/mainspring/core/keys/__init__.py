@@ -3,8 +3,9 @@
 `Key` and the errors are light. `KeyStore`, which brings the database's language with it, is imported when it is first named.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mainspring.core.faces import lazily
 from mainspring.core.keys.model import (
     Key,
     KeyDisabled,
@@ -30,9 +31,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "KeyStore":
-        from mainspring.core.keys.service import KeyStore
-
-        return KeyStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, {"KeyStore": "service"})

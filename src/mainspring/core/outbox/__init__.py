@@ -4,8 +4,9 @@
 commit order, until `storage.log` does. `Mark` is imported when it is first named, because SQLAlchemy comes with it.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mainspring.core.faces import lazily
 from mainspring.core.outbox.consumer import OutboxConsumer
 from mainspring.core.outbox.log import OutboxLog
 from mainspring.core.outbox.model import Retention
@@ -16,9 +17,4 @@ if TYPE_CHECKING:
 __all__ = ["Mark", "OutboxConsumer", "OutboxLog", "Retention"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Mark":
-        from mainspring.core.outbox.transactions import Mark
-
-        return Mark
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, {"Mark": "transactions"})

@@ -10,7 +10,9 @@ parse(text_or_int)    -> Id(kind, time, worker, sequence)
 base62(n), from_base62(text); Opaque(key).hide(n), .show(text)
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mainspring.core.faces import lazily
 
 from .errors import (
     BadCount,
@@ -84,14 +86,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # The service brings the SQL language with it; who only needs a number as text does not wait for that.
-    if name == "Ids":
-        from .service import Ids
-
-        return Ids
-    if name == "IdsSettings":
-        from .settings import IdsSettings
-
-        return IdsSettings
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The service brings the SQL language with it; who only needs a number as text does not wait for that.
+__getattr__ = lazily(__name__, {"Ids": "service", "IdsSettings": "settings"})

@@ -7,7 +7,9 @@
 `Log` is imported when it is first asked for, so that naming this package costs nothing.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mainspring.core.faces import lazily
 
 if TYPE_CHECKING:
     from mainspring.storage.log.apache_client import reach_kafka
@@ -42,9 +44,4 @@ _ROOMS = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+__getattr__ = lazily(__name__, _ROOMS)

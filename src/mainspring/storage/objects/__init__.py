@@ -3,7 +3,9 @@
 The face is light: its names are loaded when they are first used.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mainspring.core.faces import lazily
 
 if TYPE_CHECKING:
     from mainspring.storage.objects.blobs import ObjectBlobs
@@ -50,27 +52,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CloudBlobs": ("cloud", "CloudBlobs"),
-    "ObjectBlobs": ("blobs", "ObjectBlobs"),
-    "Objects": ("service", "Objects"),
-    "ObjectsSettings": ("settings", "ObjectsSettings"),
-    "Moved": ("moving", "Moved"),
-    "move_blobs": ("moving", "move"),
-    "total_bytes": ("moving", "total_bytes"),
-    **{name: ("proof", name) for name in ("Report", "is_genuine", "prove")},
-    **{name: ("conditions", name) for name in ("ReadIf", "WriteIf")},
-    **{
-        name: ("errors", name)
-        for name in ("BucketAlreadyOwnedByYou", "NoSuchBucket", "NoSuchKey", "ObjectsError", "PreconditionFailed")
-    },
-    **{name: ("model", name) for name in ("Bucket", "Checksum", "Lock", "LockDefault", "Object", "Versioning")},
+    "CloudBlobs": "cloud",
+    "ObjectBlobs": "blobs",
+    "Objects": "service",
+    "ObjectsSettings": "settings",
+    "move_blobs": "moving:move",
+    **dict.fromkeys(("Moved", "total_bytes"), "moving"),
+    **dict.fromkeys(("Report", "is_genuine", "prove"), "proof"),
+    **dict.fromkeys(("ReadIf", "WriteIf"), "conditions"),
+    **dict.fromkeys(
+        ("BucketAlreadyOwnedByYou", "NoSuchBucket", "NoSuchKey", "ObjectsError", "PreconditionFailed"), "errors"
+    ),
+    **dict.fromkeys(("Bucket", "Checksum", "Lock", "LockDefault", "Object", "Versioning"), "model"),
 }
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(f"{__name__}.{home[0]}"), home[1])
+__getattr__ = lazily(__name__, _HOMES)
